@@ -1,103 +1,19 @@
-import json
-import sys
-from typing import Any
+"""Models by timm name, checkpoint and folder; what is refused; and the digest of weights."""
 
-import numpy as np
+import json
+
 import pytest
 import timm
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
-from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 
-from indexer.class_names import model_class_names
-from indexer.errors import IncompatibleIndexError, ModelError, SettingError
-from indexer.filters import FilterLayout
-from indexer.manifest import Manifest
+from indexer.errors import IncompatibleIndexError, ModelError
 from indexer.models import load_indexed_model, load_model, save_timm_directory, weights_digest
-from indexer.transforms import TransformOverrides, build_transform, transform_config
-from tests.support.pictures import noise
+from indexer.transforms import TransformOverrides
+from tests.support.models import ARCHITECTURE, manifest_of
 
 SMALL = "test_resnet.r160_in1k"
-ARCHITECTURE = "test_resnet"
-
-
-@pytest.fixture
-def checkpoint(tmp_path):
-    """Weights of a small timm model with three classes."""
-    torch.manual_seed(0)
-    file = tmp_path / "weights.safetensors"
-    save_file(timm.create_model(ARCHITECTURE, num_classes=3).state_dict(), file)
-    return file
-
-
-@pytest.fixture
-def own_module(tmp_path, monkeypatch):
-    """A module in the current folder with factories of several kinds."""
-    name = f"own_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(
-        """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    class_names = ("cat", "dog")
-
-    def __init__(self, channels=3):
-        super().__init__()
-        self.stem = nn.Conv2d(channels, 4, 3)
-        self.head = nn.Linear(4, 2)
-
-    def forward(self, x):
-        return self.head(self.stem(x).mean((2, 3)))
-
-def gray():
-    model = Net(1)
-    model.pretrained_cfg = {"input_size": (1, 20, 24), "mean": (0.2, 0.4, 0.6), "crop_pct": 1.0}
-    return model
-
-def needs(argument):
-    return Net()
-
-def fails():
-    raise RuntimeError("no weights\\nhere")
-
-def pair():
-    class Pair(Net):
-        def forward(self, x):
-            return super().forward(x), x
-    return Pair()
-
-def number():
-    return 3
-
-def wide():
-    return Net(7)
-
-ready = Net()
-"""
-    )
-    monkeypatch.chdir(tmp_path)
-    yield name
-    sys.modules.pop(name, None)
-
-
-def manifest_of(loaded, classes=("a", "b", "c")):
-    return Manifest(
-        model=loaded.describe(),
-        transform=loaded.transform_config,
-        classes=classes,
-        units="conv",
-        aggregation="filter",
-        signed=False,
-        precision="fp32",
-        profile_dtype="float32",
-        layout=FilterLayout(()),
-        sources=(),
-        batch_size=1,
-        embedding=None,
-    )
 
 
 def test_a_checkpoint_sets_the_number_of_classes(checkpoint):
@@ -241,90 +157,6 @@ def test_an_indexed_model_comes_back_and_changed_weights_are_refused(tmp_path, c
         load_indexed_model(manifest)
 
 
-def test_ones_own_module_is_found_in_the_current_folder(own_module):
-    loaded = load_model(f"{own_module}:Net")
-
-    assert loaded.class_names == ("cat", "dog")
-    assert loaded.transform_config["input_size"] == [3, 224, 224]
-    assert loaded.architecture == f"{own_module}:Net"
-
-
-def test_ones_own_module_is_found_again_from_another_folder(own_module, monkeypatch):
-    load_model(f"{own_module}:Net")  # importing the module draws random weights, too
-    torch.manual_seed(3)
-    loaded = load_model(f"{own_module}:Net")
-    monkeypatch.chdir("/")
-    torch.manual_seed(3)
-
-    assert load_indexed_model(manifest_of(loaded, ("x", "y"))).digest == loaded.digest
-
-
-def test_ones_own_module_is_saved_as_a_checkpoint(own_module, tmp_path):
-    loaded = load_model(f"{own_module}:Net")
-
-    saved = save_timm_directory(loaded.model, loaded, tmp_path / "out")
-
-    assert load_model(saved.spec, checkpoint=saved.checkpoint).digest == loaded.digest
-
-
-def test_a_gray_model_gets_gray_images(own_module):
-    loaded = load_model(f"{own_module}:gray")
-
-    assert loaded.transform_config["input_size"] == [1, 20, 24]
-    assert loaded.transform_config["mean"] == pytest.approx([0.4])
-    assert loaded.transform(noise()).shape == (1, 20, 24)
-
-
-@pytest.mark.parametrize(
-    ("attribute", "message"),
-    [
-        ("missing", "has no 'missing'"),
-        ("needs", "must be callable without arguments, it asks for argument"),
-        ("fails", r"fails with RuntimeError: no weights here \(.*:\d+\)"),
-        ("pair", "is no classifier: one image gives tuple"),
-        ("number", "returns a int, not a torch.nn.Module"),
-        ("ready", "is no function"),
-        ("wide", "takes images of 7 channels"),
-    ],
-)
-def test_a_wrong_factory_is_one_line(own_module, attribute, message):
-    with pytest.raises(ModelError, match=message):
-        load_model(f"{own_module}:{attribute}")
-
-
-def test_a_module_that_is_not_there_is_named(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="No module named 'nowhere_to_be_found'"):
-        load_model("nowhere_to_be_found:build")
-
-
-def test_the_transform_is_that_of_timms_evaluation(checkpoint):
-    loaded = load_model(ARCHITECTURE, checkpoint=checkpoint)
-    reference: Any = create_transform(**resolve_model_data_config(loaded.model), is_training=False)
-    image = noise((300, 200))
-
-    assert torch.equal(loaded.transform(image), reference(image))
-    assert torch.equal(loaded.transform(image), loaded.transform(image))
-
-
-def test_overrides_replace_the_models_own_values(checkpoint):
-    overrides = TransformOverrides((32, 48), (0.5,), (0.25,), "nearest", 1.0, "squash")
-
-    loaded = load_model(ARCHITECTURE, checkpoint=checkpoint, overrides=overrides)
-
-    assert loaded.transform_config == {
-        "input_size": [3, 32, 48],
-        "mean": [0.5] * 3,
-        "std": [0.25] * 3,
-        "interpolation": "nearest",
-        "crop_pct": 1.0,
-        "crop_mode": "squash",
-    }
-    white = loaded.transform(Image.new("RGB", (99, 50), "white"))
-    assert white.shape == (3, 32, 48)
-    assert torch.equal(white, torch.full((3, 32, 48), 2.0))
-
-
 def test_a_model_of_fixed_size_is_built_for_another(tmp_path):
     save_file(
         timm.create_model("test_vit", num_classes=4, img_size=64).state_dict(),
@@ -339,31 +171,6 @@ def test_a_model_of_fixed_size_is_built_for_another(tmp_path):
     assert loaded.transform_config["input_size"] == [3, 64, 64]
     with pytest.raises(ModelError, match="does not fit the model"):
         load_model("test_vit", checkpoint=tmp_path / "w.safetensors")
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"input_size": (0, 4)},
-        {"input_size": (3, 4, 5)},
-        {"interpolation": "cubic"},
-        {"crop_mode": "left"},
-        {"crop_pct": 0.0},
-        {"crop_pct": 1.5},
-        {"mean": (1.0, 2.0)},
-        {"std": (0.0,)},
-    ],
-)
-def test_overrides_out_of_range_are_refused(values):
-    with pytest.raises(SettingError):
-        TransformOverrides(**values)
-
-
-def test_a_random_interpolation_becomes_a_fixed_one(checkpoint):
-    loaded = load_model(ARCHITECTURE, checkpoint=checkpoint)
-    vars(loaded.model)["pretrained_cfg"]["interpolation"] = "random"
-
-    assert transform_config(loaded.model, 3)["interpolation"] == "bicubic"
 
 
 def test_the_digest_sees_names_shapes_types_and_values():
@@ -390,44 +197,3 @@ def test_the_digest_is_of_values_and_not_of_strides():
     before = weights_digest(module)
 
     assert weights_digest(module.to(memory_format=torch.channels_last)) == before
-
-
-def test_imagenet_models_bring_words_and_synsets():
-    model = nn.Module()
-    model.pretrained_cfg = {"num_classes": 1000}  # type: ignore[assignment]
-
-    names, (synsets,) = model_class_names(model, 1000)
-
-    assert names is not None
-    assert (names[0], synsets[0]) == ("tench", "n01440764")
-    assert len(set(names)) == 1000
-    assert {name for name in names if name.startswith("crane")} == {
-        "crane (n02012849)",
-        "crane (n03126707)",
-    }
-    assert model_class_names(model, 10) == (None, ())
-
-
-@pytest.mark.parametrize("names", [["a", "b"], {0: "a", 1: "b"}, {"0": "a", "1": "b"}])
-def test_names_of_the_config_come_in_any_form(names):
-    model = nn.Module()
-    model.pretrained_cfg = {"label_names": names}  # type: ignore[assignment]
-
-    assert model_class_names(model, 2) == (("a", "b"), ())
-    assert model_class_names(model, 3) == (None, ())
-
-
-def test_the_transform_is_rebuilt_from_its_description():
-    config = {
-        "input_size": [3, 16, 16],
-        "mean": [0.0] * 3,
-        "std": [1.0] * 3,
-        "interpolation": "nearest",
-        "crop_pct": 1.0,
-        "crop_mode": "center",
-    }
-    image = noise((16, 16))
-
-    tensor = build_transform(json.loads(json.dumps(config)))(image)
-
-    assert np.array_equal((tensor * 255).round().byte().permute(1, 2, 0).numpy(), np.asarray(image))

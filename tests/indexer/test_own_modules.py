@@ -1,0 +1,119 @@
+"""Models that are a function or class of the user's own module."""
+
+import sys
+
+import pytest
+import torch
+
+from indexer.errors import ModelError
+from indexer.models import load_indexed_model, load_model, save_timm_directory
+from tests.support.models import manifest_of
+from tests.support.pictures import noise
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """A module in the current folder with factories of several kinds."""
+    name = f"own_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(
+        """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    class_names = ("cat", "dog")
+
+    def __init__(self, channels=3):
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 4, 3)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.stem(x).mean((2, 3)))
+
+def gray():
+    model = Net(1)
+    model.pretrained_cfg = {"input_size": (1, 20, 24), "mean": (0.2, 0.4, 0.6), "crop_pct": 1.0}
+    return model
+
+def needs(argument):
+    return Net()
+
+def fails():
+    raise RuntimeError("no weights\\nhere")
+
+def pair():
+    class Pair(Net):
+        def forward(self, x):
+            return super().forward(x), x
+    return Pair()
+
+def number():
+    return 3
+
+def wide():
+    return Net(7)
+
+ready = Net()
+"""
+    )
+    monkeypatch.chdir(tmp_path)
+    yield name
+    sys.modules.pop(name, None)
+
+
+def test_ones_own_module_is_found_in_the_current_folder(own_module):
+    loaded = load_model(f"{own_module}:Net")
+
+    assert loaded.class_names == ("cat", "dog")
+    assert loaded.transform_config["input_size"] == [3, 224, 224]
+    assert loaded.architecture == f"{own_module}:Net"
+
+
+def test_ones_own_module_is_found_again_from_another_folder(own_module, monkeypatch):
+    load_model(f"{own_module}:Net")  # importing the module draws random weights, too
+    torch.manual_seed(3)
+    loaded = load_model(f"{own_module}:Net")
+    monkeypatch.chdir("/")
+    torch.manual_seed(3)
+
+    assert load_indexed_model(manifest_of(loaded, ("x", "y"))).digest == loaded.digest
+
+
+def test_ones_own_module_is_saved_as_a_checkpoint(own_module, tmp_path):
+    loaded = load_model(f"{own_module}:Net")
+
+    saved = save_timm_directory(loaded.model, loaded, tmp_path / "out")
+
+    assert load_model(saved.spec, checkpoint=saved.checkpoint).digest == loaded.digest
+
+
+def test_a_gray_model_gets_gray_images(own_module):
+    loaded = load_model(f"{own_module}:gray")
+
+    assert loaded.transform_config["input_size"] == [1, 20, 24]
+    assert loaded.transform_config["mean"] == pytest.approx([0.4])
+    assert loaded.transform(noise()).shape == (1, 20, 24)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ("missing", "has no 'missing'"),
+        ("needs", "must be callable without arguments, it asks for argument"),
+        ("fails", r"fails with RuntimeError: no weights here \(.*:\d+\)"),
+        ("pair", "is no classifier: one image gives tuple"),
+        ("number", "returns a int, not a torch.nn.Module"),
+        ("ready", "is no function"),
+        ("wide", "takes images of 7 channels"),
+    ],
+)
+def test_a_wrong_factory_is_one_line(own_module, attribute, message):
+    with pytest.raises(ModelError, match=message):
+        load_model(f"{own_module}:{attribute}")
+
+
+def test_a_module_that_is_not_there_is_named(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="No module named 'nowhere_to_be_found'"):
+        load_model("nowhere_to_be_found:build")
