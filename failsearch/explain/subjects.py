@@ -145,11 +145,14 @@ def one_subject(
     """Return the subject of a request: either a sample, or an image together with its label.
 
     Raises:
-        SettingError: both or neither are given, or an image without a label.
+        SettingError: both or neither are given, or an image without a label, or the other way
+            round.
     """
     if (sample is None) == (image is None):
         raise SettingError("give either the id of a sample, or an image and its label")
     if sample is not None:
+        if label is not None:
+            raise SettingError("a label goes with an image: drop it to explain a sample")
         return bench.samples([sample])[0]
     if label is None or image is None:
         raise SettingError("an image needs its true class: give a label")

@@ -142,6 +142,8 @@ def test_requests_that_make_no_sense(small: SmallIndex, bench: Bench, tmp_path: 
         explain(store, sample="a", image="b", label=0)
     with pytest.raises(SettingError, match="label"):
         explain(store, image=Image.new("RGB", (8, 8)))
+    with pytest.raises(SettingError, match="a label goes with an image"):
+        explain(store, sample="a", label=0)
     with pytest.raises(UnknownSampleError, match="nowhere"):
         explain(store, sample="nowhere")
     with pytest.raises(ClassMapError, match=r"'square'.*'circle', 'cross', 'stripes'"):
