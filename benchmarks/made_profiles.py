@@ -8,13 +8,13 @@ lost is any structure that only more filters or more classes would bring.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from indexer.filters import FilterLayout, Layer
-from indexer.manifest import Manifest
 from indexer.schema import HEAVY, PROFILE
 from indexer.store import Store
 
@@ -23,23 +23,35 @@ _POOL = 1 << 22
 _BATCH = 512
 
 
-def made_store(source: Store, path: Path, rows: int, units: int, seed: int = 0) -> Store:
-    """Write an index of made samples in the manner of `source`, and return it."""
-    from dataclasses import replace
+def made_store(
+    source: Store, path: Path, rows: int, units: int, dtype: str = "float32", seed: int = 0
+) -> Store:
+    """Write an index of made samples in the manner of `source`, and return it.
 
+    Args:
+        source: a real index.
+        path: folder of the new one.
+        rows: samples to make.
+        units: filters of each.
+        dtype: "float32" or "float16", as profiles are stored.
+        seed: of the mixing.
+    """
     old = source.manifest
     schema = source.table("samples").schema
     light = [name for name in schema.names if name not in HEAVY]
     fields = [schema.field(name) for name in light]
-    wanted = pa.schema([*fields, pa.field(PROFILE, pa.list_(pa.float32(), units))])
+    wanted = pa.schema([*fields, _profiles_field(units, dtype)])
     real = source.read([*light, PROFILE]).combine_chunks()
     store = Store.create(path)
     batches = _batches(real, light, wanted, rows, units, np.random.default_rng(seed))
     store.create_samples(pa.RecordBatchReader.from_batches(wanted, batches))
     layout = FilterLayout((Layer("made", "made.weight", "conv", 0, units, 1),))
-    manifest: Manifest = replace(old, layout=layout, embedding=None, profile_dtype="float32")
-    store.publish(manifest)
+    store.publish(replace(old, layout=layout, embedding=None, profile_dtype=dtype))
     return store
+
+
+def _profiles_field(units: int, dtype: str) -> pa.Field:
+    return pa.field(PROFILE, pa.list_(pa.from_numpy_dtype(dtype), units))
 
 
 def _batches(
@@ -69,7 +81,8 @@ def _batches(
             row *= pool[at : at + units]
         table = real.select(light).take(pa.array(base))
         names = pa.array([f"m{number}" for number in numbers])
-        flat = pa.FixedSizeListArray.from_arrays(pa.array(made.ravel()), units)
+        values = made.ravel().astype(schema.field(PROFILE).type.value_type.to_pandas_dtype())
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(values), units)
         columns = [names, *(table[name].combine_chunks() for name in light[1:]), flat]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
