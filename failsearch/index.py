@@ -81,10 +81,14 @@ class Index:
 
     def sample(self, sample: str) -> Sample:
         """Return one sample; raises UnknownSampleError."""
+        return self.samples([sample])[0]
+
+    def samples(self, ids: Sequence[str]) -> tuple[Sample, ...]:
+        """Return samples in the order asked; raises UnknownSampleError."""
         from search.snapshot import snapshot
 
         version = snapshot(self.store)
-        return version.read_samples(version.positions([sample]))[0]
+        return tuple(version.read_samples(version.positions(ids)))
 
     def failures(
         self,
@@ -164,11 +168,14 @@ class Index:
 
     # -- modes ------------------------------------------------------------------------------
 
-    def find_modes(self, **settings: Any) -> ModeReport:
-        """Group the failures and store the result; settings as in `search.modes.ModeSettings`."""
+    def find_modes(self, *, replace_edited: bool = False, **settings: Any) -> ModeReport:
+        """Group the failures and store the result; see `search.modes.find_modes`.
+
+        Settings are those of `search.modes.ModeSettings`.
+        """
         from search.modes import ModeSettings, find_modes
 
-        return find_modes(self.store, ModeSettings(**settings))
+        return find_modes(self.store, ModeSettings(**settings), replace_edited=replace_edited)
 
     @property
     def modes(self) -> ModeReport:

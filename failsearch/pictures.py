@@ -11,7 +11,7 @@ from indexer.errors import SettingError
 from indexer.schema import THUMBNAIL
 from indexer.store import Store
 from search.audit.report import AuditReport
-from search.modes import ModeReport
+from search.modes import Mode, ModeReport
 from search.results import Sample, SearchResult
 
 from .montage import montage
@@ -50,6 +50,15 @@ def modes_montage(store: Store, report: ModeReport, modes: int = MODES_SHOWN) ->
         blank = [(Image.new("RGB", (8, 8), "white"), ("", ""))] * (columns - len(images))
         entries += [*zip(images, captions, strict=True), *blank]
     return montage(entries, columns)
+
+
+def mode_montage(store: Store, mode: Mode, members: Sequence[Sample]) -> Image.Image:
+    """Draw members of a mode under its name."""
+    captions = [(sample.id, _confusion(sample)) for sample in members]
+    images = pictures(store, [sample.id for sample in members])
+    return montage(
+        list(zip(images, captions, strict=True)), title=f"{mode.name} ({mode.size} failures)"
+    )
 
 
 def repair_montage(store: Store, samples: pa.Table, most: int = 24) -> Image.Image:

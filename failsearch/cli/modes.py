@@ -1,13 +1,23 @@
-"""The command that groups failures into modes."""
+"""The command that groups failures into modes and shows them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from indexer.errors import SettingError
+
 from .options import DEFAULT_DB, Db, Json, Seed
 from .output import emit, percent, table
+
+if TYPE_CHECKING:
+    from failsearch.index import Index
+    from search.modes import Mode, ModeReport
+
+MEMBERS_DRAWN = 24
+WIDE = 120
+"""Columns of a terminal from which on the table has room for a filter and an exemplar."""
 
 
 def register(app: typer.Typer) -> None:
@@ -16,55 +26,121 @@ def register(app: typer.Typer) -> None:
 
 
 def modes(
+    mode: Annotated[
+        str | None, typer.Argument(help="Id of a stored mode to show in full.", metavar="MODE")
+    ] = None,
     db: Db = DEFAULT_DB,
     resolution: Annotated[float, typer.Option(help="Higher gives more and smaller modes.")] = 3.0,
     min_size: Annotated[int, typer.Option(help="Failures that a mode has at least.")] = 8,
     neighbours: Annotated[int, typer.Option(help="Neighbours of each failure in the graph.")] = 10,
     seed: Seed = 0,
+    stored: Annotated[
+        bool, typer.Option("--stored", help="Show the modes found last; find none.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Find anew although modes were edited by hand.")
+    ] = False,
     montage: Annotated[
-        Path | None, typer.Option(help="Draw the exemplars of the largest modes.", metavar="PNG")
+        Path | None,
+        typer.Option(
+            help="Draw exemplars of the largest modes, or members of MODE.", metavar="PNG"
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(help="Modes that the table shows.", min=0)] = 20,
+    limit: Annotated[int, typer.Option(help="Rows that the table shows.", min=0)] = 20,
     as_json: Json = False,
 ) -> None:
-    """Group the misclassified samples into failure modes and store them."""
+    """Group the misclassified samples into failure modes and store them, or show a stored mode."""
     import failsearch
 
     index = failsearch.open(db)
-    report = index.find_modes(
-        resolution=resolution, min_size=min_size, neighbours=neighbours, seed=seed
+    if mode is not None:
+        if replace:
+            raise SettingError("--replace finds new modes: drop it to show a stored one")
+        _one(index, index.modes.mode(mode), montage, limit, as_json)
+        return
+    if stored and replace:
+        raise SettingError("--stored finds no modes and --replace does: drop one of them")
+    report = (
+        index.modes
+        if stored
+        else index.find_modes(
+            replace_edited=replace,
+            resolution=resolution,
+            min_size=min_size,
+            neighbours=neighbours,
+            seed=seed,
+        )
     )
     if montage is not None:
         from failsearch.pictures import modes_montage, save_picture
 
         save_picture(modes_montage(index.store, report), montage)
+    emit(report.to_json(), as_json, lambda console: _all(report, limit, console))
+
+
+def _all(report: "ModeReport", limit: int, console: Console) -> None:
+    console.print(
+        f"{len(report)} modes hold {percent(report.grouped_share)} of the failures; "
+        f"{len(report.ungrouped)} stay ungrouped."
+    )
+    columns = ["id", "mode", "size", "cohesion", "confusions", "top filter", "exemplar"]
+    rows = [
+        (
+            mode.id,
+            mode.name,
+            mode.size,
+            mode.cohesion,
+            _confusions(mode, 2),
+            _filters(mode, 1),
+            ", ".join(mode.exemplars[:1]),
+        )
+        for mode in report.modes[:limit]
+    ]
+    shown = len(columns) if console.width >= WIDE else columns.index("top filter")
+    console.print(table(columns[:shown], [row[:shown] for row in rows]))
+    if len(report) > limit:
+        console.print(f"… and {len(report) - limit} smaller ones; --limit shows more.")
+    if report.modes:
+        console.print(f"`failsearch modes {report.modes[0].id}` shows one in full.")
+
+
+def _one(index: "Index", mode: "Mode", montage: Path | None, limit: int, as_json: bool) -> None:
+    if montage is not None:
+        from failsearch.pictures import mode_montage, save_picture
+
+        members = index.samples(mode.samples[:MEMBERS_DRAWN])
+        save_picture(mode_montage(index.store, mode, members), montage)
 
     def show(console: Console) -> None:
         console.print(
-            f"{len(report)} modes hold {percent(report.grouped_share)} of the failures; "
-            f"{len(report.ungrouped)} stay ungrouped."
+            f"{mode.id} {mode.name}: {mode.size} failures, cohesion {mode.cohesion:.3f}",
+            markup=False,
         )
+        for name, value in (
+            ("confusions", _confusions(mode, 6)),
+            ("filters", _filters(mode, 6)),
+            ("exemplars", ", ".join(mode.exemplars)),
+            ("at risk", ", ".join(mode.at_risk)),
+        ):
+            console.print(f"{name:<10}  {value}", markup=False)
+        members = index.samples(mode.samples[:limit])
         console.print(
             table(
-                ("id", "mode", "size", "cohesion", "confusions", "filters", "exemplars"),
-                [
-                    (
-                        mode.id,
-                        mode.name,
-                        mode.size,
-                        mode.cohesion,
-                        ", ".join(
-                            f"{c.label_name} → {c.prediction_name} {c.count}"
-                            for c in mode.confusions[:2]
-                        ),
-                        ", ".join(f"{f.layer}:{f.filter}" for f in mode.filters[:2]),
-                        ", ".join(mode.exemplars[:2]),
-                    )
-                    for mode in report.modes[:limit]
-                ],
+                ("id", "label → prediction", "confidence", "loss"),
+                [(s.id, s.pair, s.confidence, s.loss) for s in members],
             )
         )
-        if len(report) > limit:
-            console.print(f"… and {len(report) - limit} smaller ones; --limit shows more.")
+        if mode.size > limit:
+            console.print(f"… {limit} of {mode.size}, most typical first; --limit shows more.")
 
-    emit(report.to_json(), as_json, show)
+    emit(mode.to_json(), as_json, show)
+
+
+def _confusions(mode: "Mode", most: int) -> str:
+    return ", ".join(
+        f"{c.label_name} → {c.prediction_name} {c.count}" for c in mode.confusions[:most]
+    )
+
+
+def _filters(mode: "Mode", most: int) -> str:
+    return ", ".join(f"{f.layer}:{f.filter}" for f in mode.filters[:most])

@@ -2,11 +2,15 @@
 
 import json
 import math
+import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+PIPED_WIDTH = 10_000
 
 
 def emit(document: Any, as_json: bool, show: Callable[[Console], None]) -> None:
@@ -14,16 +18,25 @@ def emit(document: Any, as_json: bool, show: Callable[[Console], None]) -> None:
     if as_json:
         print(json.dumps(_plain(document), ensure_ascii=False, indent=2, allow_nan=False))
     else:
-        show(Console(highlight=False, soft_wrap=True))
+        # A pipe has no width: there, a row stays on one line.
+        piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+        show(Console(highlight=False, soft_wrap=True, width=PIPED_WIDTH if piped else None))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """Return a plain table; numbers stand right-aligned, text is never read as markup."""
+    """Return a plain table; numbers stand right-aligned, text is never read as markup.
+
+    Where the terminal is too narrow, columns of several words wrap and the others stay whole.
+    """
     rows = [[_cell(value) for value in row] for row in rows]
-    numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
     built = Table(box=None, pad_edge=False, header_style="bold")
-    for name, right in zip(columns, numeric, strict=True):
-        built.add_column(name, justify="right" if right else "left", overflow="fold")
+    for name, *cells in zip(columns, *rows, strict=True):
+        built.add_column(
+            name,
+            justify="right" if all(map(_is_number, cells)) else "left",
+            no_wrap=not any(" " in cell for cell in cells),
+            overflow="fold",
+        )
     for row in rows:
         built.add_row(*(_escape(cell) for cell in row))
     return built

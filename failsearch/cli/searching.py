@@ -116,7 +116,7 @@ def _show(result: "SearchResult", console: Console) -> None:
                     neighbour.sample.id,
                     neighbour.sample.pair,
                     neighbour.sample.confidence,
-                    ", ".join(str(item) for item in neighbour.shared_filters[:3]),
+                    " ".join(str(item) for item in neighbour.shared_filters[:3]),
                 )
                 for neighbour in result.neighbours
             ],

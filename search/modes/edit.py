@@ -152,7 +152,7 @@ def _describe(
 def _replace(store: "Store", report: ModeReport, gone: set[str], new: Sequence[Mode]) -> ModeReport:
     kept = [mode for mode in report.modes if mode.id not in gone]
     modes = sorted([*kept, *new], key=lambda mode: -mode.size)
-    edited = replace(report, modes=tuple(modes))
+    edited = replace(report, modes=tuple(modes), edited=True)
     write_modes(store, edited)
     return edited
 

@@ -4,18 +4,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from indexer.errors import SettingError
+from indexer.schema import MODES
+
 from .communities import UNGROUPED, communities
 from .describe import describe
 from .evidence import gather
 from .report import ModeReport
 from .settings import ModeSettings
-from .stored import write_modes
+from .stored import read_modes, write_modes
 
 if TYPE_CHECKING:
     from indexer.store import Store
 
 
-def find_modes(store: "Store", settings: ModeSettings | None = None) -> ModeReport:
+def find_modes(
+    store: "Store", settings: ModeSettings | None = None, *, replace_edited: bool = False
+) -> ModeReport:
     """Group the misclassified samples of an index by profile, and store the result.
 
     Earlier modes of the index are replaced.
@@ -23,13 +28,20 @@ def find_modes(store: "Store", settings: ModeSettings | None = None) -> ModeRepo
     Args:
         store: an index.
         settings: see `ModeSettings`.
+        replace_edited: replace modes that a person renamed, merged, split or formed, too.
 
     Returns:
         the modes, largest first, named and with ids m1, m2, …
 
     Raises:
+        SettingError: the stored modes were edited, and `replace_edited` is not set.
         LockedError: another process is writing to the index.
     """
+    if not replace_edited and _edited(store):
+        raise SettingError(
+            f"the modes of {store.path} were named or regrouped by hand: "
+            "`failsearch modes --stored` shows them, `failsearch modes --replace` finds new ones"
+        )
     settings = settings or ModeSettings()
     evidence = gather(store, settings)
     assigned = communities(evidence.features, settings)
@@ -39,3 +51,7 @@ def find_modes(store: "Store", settings: ModeSettings | None = None) -> ModeRepo
     report = ModeReport(modes, tuple(evidence.ids[assigned == UNGROUPED]), settings)
     write_modes(store, report)
     return report
+
+
+def _edited(store: "Store") -> bool:
+    return store.read_table(MODES) is not None and read_modes(store).edited

@@ -141,11 +141,19 @@ class Mode:
 
 @dataclass(frozen=True)
 class ModeReport:
-    """All modes of an index, largest first, and the failures that belong to none."""
+    """All modes of an index, largest first, and the failures that belong to none.
+
+    Attributes:
+        modes: largest first.
+        ungrouped: ids of the failures in no mode.
+        settings: what they were found with.
+        edited: whether a person renamed, merged, split or formed modes since.
+    """
 
     modes: tuple[Mode, ...]
     ungrouped: tuple[str, ...]
     settings: ModeSettings
+    edited: bool = False
 
     def __post_init__(self) -> None:
         for what in ("id", "name"):
@@ -184,6 +192,7 @@ class ModeReport:
             "modes": [mode.to_json() for mode in self.modes],
             "ungrouped": list(self.ungrouped),
             "settings": self.settings.to_json(),
+            "edited": self.edited,
         }
 
     def to_arrow(self) -> pa.Table:

@@ -15,20 +15,21 @@ if TYPE_CHECKING:
     from indexer.store import Store
 
 UNGROUPED_ROW = "ungrouped"
-_SCHEMA = MODE_SCHEMA.append(pa.field("settings", pa.string()))
+_SCHEMA = MODE_SCHEMA.append(pa.field("settings", pa.string())).append(
+    pa.field("edited", pa.bool_())
+)
 
 
 def write_modes(store: "Store", report: ModeReport) -> None:
     """Put a report in place of the modes of an index, in one version of one table."""
-    settings = json.dumps(report.settings.to_json())
+    common = {"settings": json.dumps(report.settings.to_json()), "edited": report.edited}
     rest = {
         "id": UNGROUPED_ROW,
         "size": len(report.ungrouped),
         "samples": list(report.ungrouped),
-        "settings": settings,
     }
-    rows = [mode.to_json() | {"settings": settings} for mode in report.modes]
-    store.write_table(MODES, pa.Table.from_pylist([*rows, rest], schema=_SCHEMA))
+    rows = [mode.to_json() | common for mode in report.modes]
+    store.write_table(MODES, pa.Table.from_pylist([*rows, rest | common], schema=_SCHEMA))
 
 
 def read_modes(store: "Store") -> ModeReport:
@@ -43,4 +44,10 @@ def read_modes(store: "Store") -> ModeReport:
     rows = table.to_pylist()
     modes = tuple(Mode.from_json(row) for row in rows if row["id"] != UNGROUPED_ROW)
     rest = next(row for row in rows if row["id"] == UNGROUPED_ROW)
-    return ModeReport(modes, tuple(rest["samples"]), ModeSettings(**json.loads(rest["settings"])))
+    return ModeReport(
+        modes,
+        tuple(rest["samples"]),
+        ModeSettings(**json.loads(rest["settings"])),
+        # Modes that were stored before edits were noted have no such column.
+        edited=bool(rest.get("edited")),
+    )

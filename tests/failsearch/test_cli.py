@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import failsearch
 from indexer.errors import StoreWarning
+from search.modes import rename_mode
 
 from .conftest import Place, Run
 
@@ -148,6 +149,27 @@ def test_modes_cover_the_failures_once(run: Run, own: Place, tmp_path: Path) -> 
     assert picture.exists()
     again = run("modes", "--db", own.db, "--min-size", 3, "--json").document
     assert again == found
+    assert run("modes", "--db", own.db, "--stored", "--json").document == found
+
+
+def test_one_mode_is_shown_in_full(run: Run, own: Place, tmp_path: Path) -> None:
+    found = run("modes", "--db", own.db, "--min-size", 3, "--json").document["modes"][0]
+    picture = tmp_path / "mode.png"
+    ran = run("modes", found["id"], "--db", own.db, "--montage", picture)
+    assert ran.code == 0
+    assert found["samples"][0] in ran.out
+    assert picture.exists()
+    assert run("modes", found["id"], "--db", own.db, "--json").document == found
+
+
+def test_modes_that_a_person_named_are_kept(run: Run, own: Place) -> None:
+    run("modes", "--db", own.db, "--min-size", 3)
+    rename_mode(failsearch.open(own.db).store, "m1", "night shots")
+    refused = run("modes", "--db", own.db)
+    assert refused.code == 2
+    assert "--replace" in refused.err
+    assert "night shots" in run("modes", "--stored", "--db", own.db).out
+    assert run("modes", "--replace", "--min-size", 3, "--db", own.db).code == 0
 
 
 def test_repair_and_patch_round_trip(run: Run, own: Place, tmp_path: Path) -> None:
@@ -295,6 +317,8 @@ MISTAKES = {
     "label without image": ("search", "x", "--label", "cross", "--db", "{db}"),
     "out without ids": ("search", "x", "--out", "{tmp}/x.parquet", "--db", "{db}"),
     "negative seed": ("modes", "--seed", "-1", "--db", "{db}"),
+    "unknown mode to show": ("modes", "m99", "--db", "{db}"),
+    "two ways to get modes": ("modes", "--stored", "--replace", "--db", "{db}"),
     "negative limit": ("modes", "--limit", "-1", "--db", "{db}"),
     "no input size": (
         *("index", "{images}", "--model", "local-dir:{model}", "--db", "{tmp}/n.lancedb"),

@@ -83,5 +83,5 @@ def form(
 
 def _find(state: State, step: Progress) -> str:
     with step("Grouping the failures", 0, 0):
-        state.index.find_modes()
+        state.index.find_modes(replace_edited=True)
     return "/modes"

@@ -31,6 +31,16 @@ def test_a_renamed_mode_keeps_everything_else(planted: Store, report: ModeReport
     assert read_modes(planted) == renamed
 
 
+def test_edited_modes_are_not_replaced_by_the_way(planted: Store, report: ModeReport) -> None:
+    assert not read_modes(planted).edited
+    assert find_modes(planted, report.settings) == report
+    renamed = rename_mode(planted, "m1", "night shots")
+    with pytest.raises(SettingError, match="by hand"):
+        find_modes(planted, report.settings)
+    assert read_modes(planted) == renamed
+    assert find_modes(planted, report.settings, replace_edited=True) == report
+
+
 def test_names_stay_unique_and_present(planted: Store, report: ModeReport) -> None:
     with pytest.raises(SettingError, match="already"):
         rename_mode(planted, "m2", report.mode("m1").name)
