@@ -46,6 +46,7 @@ def index(
     from indexer.datasets import open_dataset
     from indexer.models import load_model
     from indexer.pipeline import index_dataset
+    from search.snapshot import snapshot
 
     # The data first: a wrong path should not cost the time of loading a model.
     dataset = open_dataset(data, **(data_options or {}))
@@ -53,7 +54,9 @@ def index(
         model, checkpoint=checkpoint, device=resolve_device(device), overrides=overrides
     )
     report = index_dataset(dataset, loaded, path, settings)
-    return Index.open(path), report
+    made = Index.open(path)
+    snapshot(made.store)  # leaves the cache that the first search, and the first page, read
+    return made, report
 
 
 def add(
@@ -68,7 +71,10 @@ def add(
     from indexer.datasets import open_dataset
     from indexer.models import load_indexed_model
     from indexer.pipeline import add_dataset
+    from search.snapshot import snapshot
 
     dataset = open_dataset(data, **(data_options or {}))
     loaded = load_indexed_model(index.manifest, device=resolve_device(device))
-    return add_dataset(dataset, loaded, index.path, settings)
+    report = add_dataset(dataset, loaded, index.path, settings)
+    snapshot(index.store)
+    return report

@@ -7,8 +7,9 @@ that order. Everything the product writes goes through these few functions.
 
 import errno
 import os
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,30 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
         raise
     sync_path(path.parent)
+
+
+def write_derived(path: Path, fill: Callable[[BinaryIO], object]) -> bool:
+    """Write a file that can be made again, whole or not at all, synced.
+
+    Several processes and threads may write the same file at once; the last one's stays.
+
+    Returns:
+        Whether the file is there now; on a read-only or full disk it is not.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("xb") as file:
+                fill(file)
+            sync_path(partial)
+            os.replace(partial, path)
+            sync_path(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -1,9 +1,8 @@
 """The database of an index: the only place that knows lancedb.
 
 A database is a folder: Lance tables (`samples`, `rejects`, `modes`, ...), `manifest.json`,
-`statistics.npz` and the lock. lancedb takes a second to import, so it is imported when a table is
-first read or written; opening a database and asking for its version, manifest or statistics does
-without it.
+`statistics.npz` and the lock. lancedb takes a second to import, so it is imported when samples are
+first read or a table is written; opening a database and reading its small tables do without it.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .copies import read_through_copy
 from .durability import disk_errors, replace_file, store_errors, sync_files, sync_path
 from .errors import LockedError, StoreError, UnknownSampleError
 from .lock import hold_writer_lock
@@ -212,11 +212,9 @@ class Store:
         return pa.schema([schema.field(name) for name in columns]).empty_table()
 
     def read_table(self, name: str) -> pa.Table | None:
-        """Return a whole small table; None where it was never written."""
-        if not newest_version(table_folder(self.path, name)):
-            return None
+        """Return a whole small table, from its copy where it has one; None for no such table."""
         with store_errors(f"read {name} of {self.path}"):
-            return self.table(name).to_arrow()
+            return read_through_copy(self.path, name, lambda: self.table(name).to_arrow())
 
     def table(self, name: str) -> "Table":
         """Return lancedb's own handle of a table, following its newest version.
@@ -301,13 +299,15 @@ class Store:
     def write_table(self, name: str, table: pa.Table) -> None:
         """Put a small table in place of the one of that name, as one version."""
         self._write(name, table)
+        self.read_table(name)  # leaves the copy that the next reader looks for
 
     def append_table(self, name: str, table: pa.Table) -> None:
         """Add rows to a small table, made if it is not there."""
         if not newest_version(table_folder(self.path, name)):
-            return self._write(name, table)
+            return self.write_table(name, table)
         with self.commit(name):
             self.table(name).add(table)
+        self.read_table(name)
 
     def _write(self, name: str, rows: pa.RecordBatchReader | pa.Table) -> None:
         with self.commit(name) as connection:

@@ -33,6 +33,12 @@ def newest_version(table: Path) -> int:
     return max((_number(path) for path in table.glob("_versions/*.manifest")), default=0)
 
 
+def newest_manifest(table: Path) -> Path | None:
+    """Return the manifest of the newest version of a table folder; None where there is none."""
+    newest = max(table.glob("_versions/*.manifest"), key=_number, default=None)
+    return newest if newest is not None and _number(newest) else None
+
+
 def set_aside(table: Path, version: int) -> Path:
     """Move a version's manifest out of the table, so that the one before it is the newest.
 

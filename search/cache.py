@@ -7,18 +7,16 @@ removed at any time; where it cannot be written, everything works from memory.
 """
 
 import hashlib
-import os
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from indexer.durability import TEMPORARY, sync_path
+from indexer.durability import write_derived
 from indexer.errors import StoreError
 from indexer.schema import SAMPLES
 from indexer.store import Store
-from indexer.versions import newest_version, table_folder
+from indexer.versions import newest_manifest, table_folder
 
 FOLDER = "cache"
 
@@ -29,13 +27,10 @@ def version_manifest(store: Store) -> Path:
     Raises:
         StoreError: the table has no version.
     """
-    versions = table_folder(store.path, SAMPLES) / "_versions"
-    number = newest_version(versions.parent)
-    for name in (str(2**64 - 1 - number), str(number)):  # both namings of Lance
-        path = versions / f"{name}.manifest"
-        if number and path.exists():
-            return path
-    raise StoreError(f"{store.path} has no table {SAMPLES}")
+    manifest = newest_manifest(table_folder(store.path, SAMPLES))
+    if manifest is None:
+        raise StoreError(f"{store.path} has no table {SAMPLES}")
+    return manifest
 
 
 def version_folder(store: Store, manifest: Path) -> Path:
@@ -54,18 +49,7 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> bool:
     Returns:
         Whether the file is there now; a read-only or full disk only costs the next start time.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("xb") as file:
-                fill(file)
-            sync_path(partial)
-            os.replace(partial, path)
-            sync_path(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError:
+    if not write_derived(path, fill):
         return False
     _remove_older(path.parent)
     return True
@@ -85,11 +69,13 @@ def size(store: Store) -> int:
 
 
 def _remove_older(folder: Path) -> None:
+    number = _number(folder)
     for other in folder.parent.iterdir():
-        if other != folder and _number(other) <= _number(folder):
+        if other != folder and 0 < _number(other) <= number:
             shutil.rmtree(other, ignore_errors=True)
 
 
 def _number(folder: Path) -> int:
+    """Return the version that a folder of the cache belongs to; 0 for one of another kind."""
     number, _, _ = folder.name.partition("-")
     return int(number) if number.isdecimal() else 0

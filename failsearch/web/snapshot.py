@@ -9,7 +9,7 @@ they are the same typed filters that searches send to the database.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,12 @@ import pyarrow.compute as pc
 from indexer.errors import FilterError
 from indexer.schema import ID
 from indexer.store import Store
+from search.arrow import integers, numbers, strings
 from search.predicates import Filter, columns
 from search.results import plain
 from search.snapshot import snapshot as open_samples
 
+PAIR = ("label", "prediction")
 _COMPARE = {
     "=": pc.equal,
     "!=": pc.not_equal,
@@ -103,26 +105,28 @@ class Snapshot:
         last = max(1, -(-len(rows) // size))
         number = min(max(number, 1), last)
         shown = rows[(number - 1) * size : number * size]
-        return Page(plain(self.table.take(shown).to_pylist()), len(rows), number, size)
+        samples = plain(self.rows.sample_table(shown).to_pylist())
+        return Page(samples, len(rows), number, size)
 
     def listing(
         self, filters: Sequence[Filter], *, ids: Sequence[str] | None = None, sort: str = "-loss"
     ) -> pa.Table:
         """Return all samples that match as a table, in the order asked."""
         rows = self.matching(filters, ids)
-        return self.table.take(rows[self._order(rows, sort)])
+        return self.rows.sample_table(rows[self._order(rows, sort)])
 
     def matching(self, filters: Sequence[Filter], ids: Sequence[str] | None = None) -> np.ndarray:
         """Return the row numbers of the samples that match, ascending, int64."""
-        keep = np.ones(len(self.table), bool)
+        held = [self._compare(item) for item in filters]
         if ids is not None:
-            chosen = pa.array(ids, self.table[ID].type)
-            keep &= pc.is_in(self.table[ID], value_set=chosen).to_numpy(zero_copy_only=False)
-        for item in filters:
-            held = _COMPARE[item.operator](self.table[item.column], item.value)
-            held = pc.fill_null(held, item.operator == "!=")
-            keep &= held.to_numpy(zero_copy_only=False)
-        return np.flatnonzero(keep)
+            held.append(pc.is_in(self.table[ID], value_set=strings(ids)))
+        if not held:
+            return np.arange(len(self.table))
+        return numbers(pc.indices_nonzero(reduce(pc.and_, held)), np.uint64).astype(np.int64)
+
+    def _compare(self, item: Filter) -> pa.ChunkedArray:
+        held = _COMPARE[item.operator](self.table[item.column], item.value)
+        return pc.fill_null(held, item.operator == "!=")
 
     def _order(self, rows: np.ndarray, sort: str) -> np.ndarray:
         name = sort.removeprefix("-")
@@ -132,14 +136,13 @@ class Snapshot:
         direction = "descending" if sort.startswith("-") else "ascending"
         # A table cannot hold a column twice: ids are their own tie-break.
         keys = [(column, direction)] + ([(ID, "ascending")] if column != ID else [])
-        table = self.table.select([key for key, _ in keys]).take(rows)
-        return pc.sort_indices(table, keys).to_numpy()
+        table = self.table.select([key for key, _ in keys]).take(integers(rows))
+        return numbers(pc.sort_indices(table, keys), np.uint64).astype(np.int64)
 
     @cached_property
     def confusion(self) -> np.ndarray:
         """Counts by label and prediction, int64 [C, C]."""
-        label = self.table["label"].to_numpy()
-        prediction = self.table["prediction"].to_numpy()
+        label, prediction = (numbers(self.table[name], np.int32) for name in PAIR)
         counts = np.zeros((len(self.classes),) * 2, np.int64)
         np.add.at(counts, (label, prediction), 1)
         return counts

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import log_softmax, softmax
 
 from indexer.schema import EMBEDDING, ID, LOGITS, PROFILE
 
@@ -62,6 +61,8 @@ def posterior(logits: np.ndarray, shares: np.ndarray | None, weight: float) -> n
     Returns:
         float64 [m, C], rows sum to 1.
     """
+    from scipy.special import log_softmax, softmax  # a third of a web server's start
+
     log_p = log_softmax(logits.astype(np.float64), axis=1)
     if shares is not None:
         log_p = log_p + weight * np.log((shares + SMOOTHING) / (1 + SMOOTHING * shares.shape[1]))

@@ -176,3 +176,35 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
     (database.path / "manifest.json").write_text(text)
     with pytest.raises(IncompatibleIndexError, match="index"):
         Store.open(database.path)
+
+
+def test_a_small_table_is_read_from_its_copy_without_lancedb(database: Store) -> None:
+    database.write_table("modes", pa.table({"id": ["m1"]}))
+    database.append_table("modes", pa.table({"id": ["m2"]}))
+    program = (
+        "import sys; from indexer.store import Store; store = Store.open(sys.argv[1]);"
+        "assert store.read_table('modes')['id'].to_pylist() == ['m1', 'm2'];"
+        "assert store.read_table('nothing') is None;"
+        "assert 'lancedb' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program, str(database.path)], check=True)
+
+
+def test_a_copy_that_is_damaged_or_old_is_made_again(database: Store) -> None:
+    database.write_table("modes", pa.table({"id": ["m1"]}))
+    (copy,) = database.path.glob("cache/tables/*")
+    copy.write_bytes(copy.read_bytes()[:-20])
+    assert Store(database.path).read_table("modes") == pa.table({"id": ["m1"]})
+    database.write_table("modes", pa.table({"id": ["m3"]}))
+    (newer,) = database.path.glob("cache/tables/*")
+    assert newer != copy
+    assert Store(database.path).read_table("modes") == pa.table({"id": ["m3"]})
+
+
+def test_without_a_cache_small_tables_are_still_read(
+    database: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.copies.write_derived", lambda *_: False)
+    database.write_table("modes", pa.table({"id": ["m1"]}))
+    assert not (database.path / "cache").exists()
+    assert Store(database.path).read_table("modes") == pa.table({"id": ["m1"]})

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -171,3 +173,14 @@ def test_a_thousand_classes_stay_small(connect: Connect, tmp_path: Path) -> None
     assert "24 most confused classes" in page.text
     assert len(page.content) < 60_000
     assert client.get("/failures", headers=HTML).status_code == 200
+
+
+def test_the_first_page_takes_no_database_and_no_model(hostile_index: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from starlette.testclient import TestClient;"
+        "from failsearch.web.app import create_app; from failsearch.web.security import Guard;"
+        "app = create_app(Path(sys.argv[1]), Guard(frozenset({'testserver'})));"
+        "assert TestClient(app).get('/').status_code == 200;"
+        "assert not {'lancedb', 'torch', 'pandas', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(hostile_index)], check=True)
