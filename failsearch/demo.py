@@ -35,9 +35,12 @@ def main() -> None:
     query = _ask("failures", "--limit", "1")["failures"][0]["id"]
     _run("failsearch", "search", query, "--montage", str(OUTPUT / "neighbours.png"))
     _run("failsearch", "modes", "--min-size", "5", "--montage", str(OUTPUT / "modes.png"))
-    mode = _ask("modes", "--min-size", "5")["modes"][0]["id"]
+    mode = _ask("modes", "--stored")["modes"][0]["id"]
     _run("failsearch", "repair", "--mode", str(mode), "--out", str(OUTPUT / "repair"))
-    print(f"\nMontages, the repaired model and its patch are in {OUTPUT}/.")
+    print(
+        f"\nMontages, the repaired model and its patch are in {OUTPUT}/.\n"
+        f"To look around: . .venv/bin/activate, then failsearch serve --db {DATABASE}"
+    )
 
 
 def _run(program: str, *arguments: str) -> None:

@@ -290,11 +290,12 @@ class Store:
 
     def index_profiles(self, partitions: int) -> None:
         """Build a one-bit index (IVF_RQ) over the profiles of all samples, as one version."""
-        from lancedb.index import IvfRq
-
-        config = IvfRq(distance_type=METRIC, num_partitions=partitions, num_bits=1)
         with self.commit(SAMPLES):
-            self.table(SAMPLES).create_index(PROFILE, config=config)
+            table = self.table(SAMPLES)  # first, since it sets up lancedb
+            from lancedb.index import IvfRq
+
+            config = IvfRq(distance_type=METRIC, num_partitions=partitions, num_bits=1)
+            table.create_index(PROFILE, config=config)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Put a small table in place of the one of that name, as one version."""
