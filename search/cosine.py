@@ -5,16 +5,15 @@ choose candidates: everything within `TOLERANCE` of the k-th score is scored aga
 what is returned is the true order, with ties by id, however the pass was cut.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
 from . import topk
-from .column import RUN, Column, widened
+from .column import Column
+from .products import FEW_QUERIES, blocks, exact_dots, few_products
+from .threads import in_threads
 
 TOLERANCE = 1e-4
 """Half-width of the band around the k-th score in which candidates are ranked again.
@@ -29,13 +28,9 @@ block."""
 SLACK = 64
 """Candidates kept beyond k in the blocked pass; where more tie, they are looked for again."""
 
-FEW_QUERIES = 4
-"""Up to here rows are multiplied one by one, in pieces that stay in the processor's cache."""
-
 QUERY_BYTES = 32 * 2**20
 """Bytes of float32 of the queries that are searched for at once."""
 
-_PIECE_BYTES = 2 * 2**20
 _SCORES = 4 * 2**20
 """Scores of one block of a product; sorting them takes a few times their 16 MB."""
 
@@ -58,7 +53,7 @@ class Hits:
 
 @dataclass(frozen=True, eq=False)
 class Profiles:
-    """What is searched: N profiles, their norms float32 [N] and their ids."""
+    """What is searched: N profiles, their norms float64 [N] and their ids."""
 
     column: Column
     norms: np.ndarray
@@ -89,32 +84,29 @@ def exact_search(
     if not len(queries):
         return []
     units = unit_rows(queries)
+    chosen = np.arange(len(profiles.column)) if among is None else among
     banned = exclude if exclude is not None else [np.empty(0, np.int64)] * len(units)
-    kept = k + SLACK + max((len(rows) for rows in banned), default=0)
-    keys = np.full((len(units), kept), topk.ABSENT)
-    for positions, scores in _scored_blocks(profiles, units, among):
-        topk.merge_into(keys, scores, positions)
-    scores, positions = topk.unpack(topk.descending(keys))
-    floors, whole = _floors(scores, [k + len(rows) for rows in banned])
     found: dict[int, Hits] = {}
-    for row, chosen in chain(
-        (
-            (row, positions[row][scores[row] >= floors[row]])
-            for row in np.flatnonzero(whole).tolist()
-        ),
-        _at_least(profiles, units, among, floors, np.flatnonzero(~whole)),
-    ):
-        chosen = chosen[~np.isin(chosen, banned[row])]
-        found[row] = rank(profiles, units[row], chosen, k)
+
+    def rank_each(items: Iterator[tuple[int, np.ndarray]]) -> None:
+        for row, positions in items:
+            for one in banned[row]:
+                positions = positions[positions != one]
+            found[row] = rank(profiles, units[row], positions, k)
+
+    for candidates in _candidates(profiles, units, chosen, [k + len(rows) for rows in banned]):
+        in_threads(rank_each, candidates)
     return [found[row] for row in range(len(units))]
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
     """Return rows scaled to length 1 in float64, as float32 [n, F]; NaN for rows of zeros."""
-    wide = vectors.astype(np.float64)
-    lengths = np.sqrt(np.vecdot(wide, wide))[:, None]
-    lengths[lengths == 0] = np.nan
-    return (wide / lengths).astype(np.float32)
+    units = np.empty(vectors.shape, np.float32)
+    for row, unit in zip(vectors, units, strict=True):  # one by one they stay in the cache
+        wide = row.astype(np.float64)
+        length = np.sqrt(np.vecdot(wide, wide))
+        unit[:] = wide / length if length else np.nan
+    return units
 
 
 def rank(profiles: Profiles, query: np.ndarray, positions: np.ndarray, k: int) -> Hits:
@@ -126,7 +118,7 @@ def rank(profiles: Profiles, query: np.ndarray, positions: np.ndarray, k: int) -
         positions: candidates, int64 [m].
         k: rows to return.
     """
-    scores = exact_cosines(profiles.column, query, positions)
+    scores = exact_cosines(profiles, query, positions)
     present = ~np.isnan(scores)
     positions, scores = positions[present], scores[present]
     if len(positions) > k:  # spares the ids of candidates that cannot be among the best
@@ -139,21 +131,28 @@ def rank(profiles: Profiles, query: np.ndarray, positions: np.ndarray, k: int) -
     return Hits(positions[order], scores[order])
 
 
-def exact_cosines(column: Column, query: np.ndarray, positions: np.ndarray) -> np.ndarray:
+def exact_cosines(profiles: Profiles, query: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Return the cosines of rows with the query, float64 rounded to float32 [m], NaN for zeros."""
-    scores = np.empty(len(positions), np.float32)
-    for first in range(0, len(positions), column.block // 4 + 1):
-        chosen = slice(first, first + column.block // 4 + 1)
-        scores[chosen] = cosines(column.rows(positions[chosen]), query)
-    return scores
-
-
-def cosines(rows: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """Return the cosine of every row [m, F] with the query [F], as `exact_cosines` does."""
-    wide, target = rows.astype(np.float64), query.astype(np.float64)
-    lengths = np.sqrt(np.vecdot(wide, wide)) * np.sqrt(target @ target)
+    dots = exact_dots(profiles.column, query, positions)
+    wide = query.astype(np.float64)
+    lengths = profiles.norms[positions] * np.sqrt(np.vecdot(wide, wide))
     lengths[lengths == 0] = np.nan
-    return np.clip(np.vecdot(wide, target) / lengths, -1, 1).astype(np.float32)
+    return np.clip(dots / lengths, -1, 1).astype(np.float32)
+
+
+def _candidates(
+    profiles: Profiles, units: np.ndarray, chosen: np.ndarray, wanted: Sequence[int]
+) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Yield lists of (query, positions): all rows that may be among the best `wanted` of each."""
+    keys = np.full((len(units), max(wanted) + SLACK), topk.ABSENT)
+    for positions, scores in _scored_blocks(profiles, units, chosen):
+        topk.merge_into(keys, scores, positions)
+    scores, positions = topk.unpack(topk.descending(keys))
+    floors, whole = _floors(scores, wanted)
+    yield [
+        (row, positions[row][scores[row] >= floors[row]]) for row in np.flatnonzero(whole).tolist()
+    ]
+    yield from _at_least(profiles, units, chosen, floors, np.flatnonzero(~whole))
 
 
 def _floors(scores: np.ndarray, wanted: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -171,31 +170,31 @@ def _floors(scores: np.ndarray, wanted: Sequence[int]) -> tuple[np.ndarray, np.n
 def _at_least(
     profiles: Profiles,
     units: np.ndarray,
-    among: np.ndarray | None,
-    floors: np.ndarray,
     chosen: np.ndarray,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (query, all positions whose score reaches its floor) for the chosen queries."""
-    step = max(1, _SCORES // max(len(profiles.column), 1))
-    for first in range(0, len(chosen), step):
-        rows = chosen[first : first + step]
+    floors: np.ndarray,
+    queries: np.ndarray,
+) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Yield (query, all positions whose score reaches its floor) for some of the queries."""
+    step = max(1, _SCORES // max(len(chosen), 1))
+    for first in range(0, len(queries), step):
+        rows = queries[first : first + step]
         reached: list[list[np.ndarray]] = [[] for _ in rows]
-        for positions, scores in _scored_blocks(profiles, units[rows], among):
+        for positions, scores in _scored_blocks(profiles, units[rows], chosen):
             for found, hits in zip(reached, scores >= floors[rows, None], strict=True):
                 found.append(positions[hits])
-        yield from ((int(row), np.concatenate(f)) for row, f in zip(rows, reached, strict=True))
+        yield [(int(row), np.concatenate(f)) for row, f in zip(rows, reached, strict=True)]
 
 
 def _scored_blocks(
-    profiles: Profiles, units: np.ndarray, among: np.ndarray | None
+    profiles: Profiles, units: np.ndarray, chosen: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (positions int64 [n], cosines float32 [q, n]) over all rows or those chosen."""
+    """Yield (positions int64 [n], cosines float32 [q, n]) of the rows chosen."""
     if len(units) <= FEW_QUERIES:
-        positions = np.arange(len(profiles.column)) if among is None else among
-        products = _few_products(profiles.column, among, units)
-        yield positions, _normalised(products, profiles, positions)
+        products = few_products(profiles.column, chosen, units)
+        yield chosen, _normalised(products, profiles, chosen)
         return
-    for positions, rows in _blocks(profiles.column, among):
+    for places, rows in blocks(profiles.column, chosen):
+        positions = chosen[places]
         step = max(1, _SCORES // len(units))
         for first in range(0, len(rows), step):
             part = slice(first, first + step)
@@ -207,53 +206,7 @@ def _scored_blocks(
 def _normalised(products: np.ndarray, profiles: Profiles, positions: np.ndarray) -> np.ndarray:
     """Divide products [q, n] by the norms of their rows, in place."""
     with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is the NaN of a row of zeros
-        products /= profiles.norms[positions]
-    return products
-
-
-def _blocks(column: Column, among: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (positions, rows) of all rows or those chosen."""
-    if among is None:
-        for first, rows in column.blocks():
-            yield np.arange(first, first + len(rows)), rows
-        return
-    for first in range(0, len(among), column.block):
-        positions = among[first : first + column.block]
-        yield positions, column.rows(positions)
-
-
-def _few_products(column: Column, among: np.ndarray | None, units: np.ndarray) -> np.ndarray:
-    """Return products of all rows, or those chosen, with a few queries, float32 [q, n].
-
-    This reads at the speed of memory, which a matrix product with so few columns does not. Stored
-    float32 rows are multiplied where they are mapped; chosen or half rows are copied a few at a
-    time and multiplied while they are in the cache. Threads overlap all of it, since numpy
-    releases the interpreter's lock.
-    """
-    step = max(1, _PIECE_BYTES // (4 * column.width))
-
-    def of_stored(piece: np.ndarray) -> np.ndarray:
-        return _dots(widened(piece), units)
-
-    def of_chosen(positions: np.ndarray) -> np.ndarray:
-        return _dots(column.rows(positions), units)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        if among is None:
-            found = pool.map(of_stored, column.stored(step))
-        else:
-            pieces = [among[first : first + step] for first in range(0, len(among), step)]
-            found = pool.map(of_chosen, pieces)
-        return np.concatenate([np.empty((len(units), 0), np.float32), *found], axis=1)
-
-
-def _dots(rows: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Return the products of rows [n, F] with units [q, F], float32 [q, n]."""
-    products = np.zeros((len(units), len(rows)), np.float32)
-    for unit, sums in zip(units, products, strict=True):
-        for first in range(0, len(unit), RUN):
-            run = slice(first, first + RUN)
-            sums += np.vecdot(rows[:, run], unit[run])
+        products /= profiles.norms[positions].astype(np.float32)
     return products
 
 

@@ -159,8 +159,6 @@ def _merge_pair(keys: np.ndarray, scores: np.ndarray, start: int, other: int) ->
     a, b = scores.shape
     if start == other:
         np.fill_diagonal(scores, np.nan)
-    mine, theirs = slice(start, start + a), slice(other, other + b)
-    keys[mine] = topk.merge(keys[mine], topk.pack(scores, np.arange(other, other + b)))
+    topk.merge_into(keys[start : start + a], scores, np.arange(other, other + b))
     if start != other:
-        packed = topk.pack(scores.T, np.arange(start, start + a))
-        keys[theirs] = topk.merge(keys[theirs], packed)
+        topk.merge_into(keys[other : other + b], scores.T, np.arange(start, start + a))

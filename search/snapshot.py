@@ -29,9 +29,10 @@ from indexer.versions import table_folder
 
 from . import cache
 from .arrow import integers, numbers, strings
-from .column import Column, map_parts, norms
+from .column import Column, map_parts
 from .lance_file import Segment, locate_column
 from .predicates import FAILURES, Filter, to_sql
+from .products import norms
 from .results import Sample, samples_from_arrow
 
 Among = Literal["failures", "all"]
@@ -97,11 +98,11 @@ class Snapshot:
 
     @cached_property
     def norms(self) -> np.ndarray:
-        """Norm of every profile, float32 [N]."""
+        """Norm of every profile, float64 [N]."""
         path = self.folder / NORMS_FILE
         try:
             found = np.load(path, allow_pickle=False)
-            if found.shape == (len(self),):
+            if found.shape == (len(self),) and found.dtype == np.float64:
                 return found
         except (OSError, ValueError, EOFError):
             pass

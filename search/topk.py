@@ -6,12 +6,16 @@ the pair; selecting on these keys makes every result independent of block sizes 
 selection algorithm.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
+
+from .threads import in_threads
 
 ABSENT = np.uint64(0)
 """Key that sorts below every score, -inf included; stands for "no neighbour"."""
 
-_CACHED_KEYS = 2**15
+_CACHED_SCORES = 2**17
 _SIGN = np.uint32(0x80000000)
 _INDEX_MASK = np.uint64(0xFFFFFFFF)
 
@@ -67,9 +71,35 @@ def merge(best_so_far: np.ndarray, keys: np.ndarray) -> np.ndarray:
 def merge_into(keys: np.ndarray, scores: np.ndarray, indices: np.ndarray) -> None:
     """Fold scores float32 [n, m] of rows `indices` [m] into the best keys [n, k], in place.
 
-    Done for so many rows at a time that the keys of their scores stay in the processor's cache.
+    Done in threads, for so many rows at a time that their scores stay in a core's cache.
     """
-    step = max(1, _CACHED_KEYS // max(scores.shape[1], 1))
-    for first in range(0, len(keys), step):
-        rows = slice(first, first + step)
-        keys[rows] = merge(keys[rows], pack(scores[rows], indices))
+    step = max(1, _CACHED_SCORES // max(scores.shape[1], 1))
+
+    def fold(starts: Iterator[int]) -> None:
+        for first in starts:
+            rows = slice(first, first + step)
+            _fold(keys[rows], np.ascontiguousarray(scores[rows]), indices)
+
+    if keys.size and scores.size:
+        in_threads(fold, list(range(0, len(keys), step)))
+
+
+def _fold(keys: np.ndarray, scores: np.ndarray, indices: np.ndarray) -> None:
+    """Fold scores into keys, in place; packs and sorts only those that reach the k-th best."""
+    (n, m), k = scores.shape, keys.shape[1]
+    floors = unpack(keys.min(axis=1))[0]
+    floors[np.isnan(floors)] = -np.inf
+    reached = scores >= floors[:, None]
+    if k < m and np.count_nonzero(reached) > n * k:  # then let these scores raise their floors
+        best_first = np.partition(-scores, k - 1, axis=1)  # NaN comes last, as the worst
+        floors = np.fmax(floors, -best_first[:, k - 1])
+        reached = scores >= floors[:, None]
+    rows, columns = np.divmod(np.flatnonzero(reached), m)
+    if not len(rows):
+        return
+    counts = np.bincount(rows, minlength=n)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    fresh = np.full((n, counts.max()), ABSENT)
+    fresh[rows, places] = pack(scores[rows, columns], indices[columns])
+    touched = np.flatnonzero(counts)
+    keys[touched] = merge(keys[touched], fresh[touched])

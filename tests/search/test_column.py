@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from search import column as module
-from search.column import Column, map_parts, norms, widened
+from search.column import Column, map_parts, widened
+from search.products import blocks, norms
 
 
 def test_parts_read_as_one(tmp_path: Path) -> None:
@@ -19,9 +20,9 @@ def test_parts_read_as_one(tmp_path: Path) -> None:
     chosen = np.array([10, 0, 4, 3, 10])
     np.testing.assert_array_equal(column.rows(chosen), rows[chosen])
     np.testing.assert_array_equal(column.subset(chosen)[1:3], rows[[0, 4]])
-    firsts, blocks = zip(*column.blocks(), strict=True)
-    assert firsts == (0, 4)
-    np.testing.assert_array_equal(np.concatenate(blocks), rows)
+    places, found = zip(*blocks(column, np.arange(11)), strict=True)
+    assert places == (slice(0, 4), slice(4, 11))
+    np.testing.assert_array_equal(np.concatenate(found), rows)
     np.testing.assert_allclose(norms(column), np.linalg.norm(rows, axis=1), rtol=1e-6)
     with pytest.raises(ValueError, match=r"greater than file size|width"):
         map_parts([(tmp_path / "b", 0, 8)], 6, np.dtype(np.float32))
@@ -39,7 +40,7 @@ def test_every_half_float_widens_as_in_numpy(
     if installed:
         pytest.importorskip("numkong")
     else:
-        monkeypatch.setattr(module, "_simd_cast", lambda: None)
+        monkeypatch.setattr(module, "numkong", lambda: None)
     bits = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
     half = bits.view(np.float16)
     half.flags.writeable = False

@@ -121,7 +121,7 @@ def test_ties_are_complete_and_ordered_by_id(queries: int, subset: bool) -> None
     rows[50:200] = rows[50]
     names = [f"{(row * 7919) % 1000:03d}" for row in range(300)]
     column = Column((rows[:120], rows[120:]), 16)
-    norms = np.linalg.norm(rows, axis=1).astype(np.float32)
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
     profiles = Profiles(column, norms, lambda positions: [names[row] for row in positions])
     among = np.arange(0, 300, 2) if subset else None
     many = np.repeat(rows[50][None], queries, 0)
