@@ -71,15 +71,6 @@ class Edit:
                 for weight, rows, values in found:
                     weight[rows] = values
 
-    def scaled(self, factor: float) -> "Edit":
-        """Return the edit with each row moved by `factor` times its change."""
-        return Edit(
-            tuple(
-                RowEdit(e.parameter, e.rows, e.before, torch.lerp(e.before, e.after, factor))
-                for e in self.rows
-            )
-        )
-
     def _write(self, model: nn.Module, side: str) -> None:
         weights = dict(model.named_parameters())
         with torch.no_grad():

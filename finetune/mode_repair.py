@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from indexer.errors import IncompatibleIndexError
 from indexer.progress import Progress, silent
-from indexer.schema import ID, THUMBNAIL
+from indexer.schema import ID, REPAIRS, THUMBNAIL
 from indexer.store import Store
 from search.modes import read_modes
 
@@ -33,14 +34,13 @@ from .report import (
 )
 from .rescore import rescore
 from .splits import HELD_OUT, SHARES, describe_image, near_duplicates, split
-from .training import train_retaining
 from .workbench import (
     Candidate,
     SearchSettings,
     Task,
     gather_evidence,
     search,
-    selected_targets,
+    train_selection,
 )
 
 CONTROLS = ("random", "least", "last", "all")
@@ -58,7 +58,7 @@ class ModeRepairReport:
         settings: the space that was searched and its limits.
         parts: number of samples in discover, guard and held-out.
         candidates: how many edits were tried.
-        winner: selection, recipe, strength and figures on guard; None where no candidate fixed
+        winner: selection, recipe and figures on guard; None where no candidate fixed
             anything within the limit.
         filters: what was changed, most salient first.
         neighbours: size of the mode.
@@ -246,6 +246,25 @@ def write_split(task: Task, path: Path) -> None:
     pq.write_table(table, path)
 
 
+def read_split(store: Store, population: Population, repair_id: str) -> np.ndarray:
+    """Return the part of each sample in a recorded repair, str [N].
+
+    Samples that were added since are in none of the parts ("").
+
+    Raises:
+        IncompatibleIndexError: the index has no such repair.
+    """
+    path = store.path / REPAIRS / repair_id / SPLIT_FILE
+    if not path.exists():
+        raise IncompatibleIndexError(
+            f"{store.path} has no split of repair {repair_id!r}: verify the patch on the index "
+            "that it was made from"
+        )
+    table = pq.read_table(path)
+    part_of = dict(zip(table["id"].to_pylist(), table["split"].to_pylist(), strict=True))
+    return np.array([part_of.get(sample, "") for sample in population.ids])
+
+
 def _train_arms(
     task: Task,
     winner: Candidate,
@@ -253,14 +272,12 @@ def _train_arms(
     settings: SearchSettings,
     progress: Progress,
 ) -> dict[str, Edit]:
-    """Return the winner's edit and those of the controls at its recipe and strength."""
+    """Return the winner's edit and those of the controls by its recipe."""
     evidence = gather_evidence(task, controls)
     edits = {REPAIR: winner.edit}
     with progress("Training controls", len(controls), 0) as tracker:
         for name in controls:
-            _, targets = selected_targets(task, evidence, name, settings)
-            edit = train_retaining(task.population, targets, task.lesson, winner.recipe)
-            edits[name] = edit.scaled(winner.strength)
+            _, edits[name] = train_selection(task, evidence, name, winner.recipe, settings)
             tracker.advance(1)
     return edits
 

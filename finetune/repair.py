@@ -7,7 +7,7 @@ all filters, each with the same step.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -100,9 +100,15 @@ def repair(
 
 
 def take_steps(
-    population: Population, columns: np.ndarray, rows: np.ndarray, *, lr: float, steps: int
+    population: Population,
+    columns: np.ndarray,
+    rows: np.ndarray,
+    *,
+    lr: float,
+    steps: int = 1,
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
 ) -> Edit:
-    """Return the edit of `steps` Adam steps on the mean cross-entropy of some samples.
+    """Return the edit of `steps` optimizer steps on the mean cross-entropy of some samples.
 
     Args:
         population: model and samples; the model is left as it was.
@@ -110,11 +116,12 @@ def take_steps(
         rows: int64 [n], samples to learn.
         lr: step size.
         steps: number of steps, each on all of `rows`.
+        optimizer: makes one of leaves and `lr`.
     """
     targets = targets_of(population.layout, columns, population.model)
     labels = torch.from_numpy(population.labels).to(population.device)
     with MaskedTraining(
-        population.model, targets, lambda leaves: torch.optim.Adam(leaves, lr=lr)
+        population.model, targets, lambda leaves: optimizer(leaves, lr=lr)
     ) as training:
         for _ in range(steps):
             for start in range(0, len(rows), BATCH):

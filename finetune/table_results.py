@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from indexer.errors import SettingError
+
 ARMS = ("salient", "random", "least", "all")
+PLAIN = "salient, plain gradient step"
+"""The salient arm with a step of gradient descent in place of Adam's."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,24 @@ class TableSettings:
     neighbours: int = 10
     fraction: float = 0.004
     seeds: int = 10
-    scored_seeds: int = 2
+    scored_seeds: int = 1
     lr: float = 1e-3
     lr_all: float = 1e-4
-    sweep: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
+    sweep: tuple[float, ...] = (1e-4, 1e-3)
+
+    def __post_init__(self) -> None:
+        counts = (self.samples, self.many, self.seeds, self.scored_seeds)
+        if min(counts) < 1 or self.neighbours < 2:
+            raise SettingError(
+                f"tables need at least 1 sample, 1 draw and a group of 2: got {counts} "
+                f"and {self.neighbours}"
+            )
+        if not (0 <= self.share <= 1 and 0 < self.fraction <= 1):
+            raise SettingError(
+                f"share {self.share} is not in [0, 1] or fraction {self.fraction} not in (0, 1]"
+            )
+        if not all(lr > 0 for lr in (self.lr, self.lr_all, *self.sweep)):
+            raise SettingError("a step size is not above 0")
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,7 @@ class StepRow:
 
     Attributes:
         sample: id, or "mean of N".
-        arm: one of `ARMS`.
+        arm: one of `ARMS`, or `PLAIN`.
         lr: step size.
         neighbours_corrected: K.
         accuracy_change: ΔA as a share; None where the whole index was not scored.

@@ -23,7 +23,7 @@ from .profiles import mean_profile
 from .repair import take_steps
 from .rescore import rescore
 from .selection import Evidence, filter_count, select
-from .table_results import ARMS, RepairTables, StepRow, SwitchOffRow, TableSettings
+from .table_results import ARMS, PLAIN, RepairTables, StepRow, SwitchOffRow, TableSettings
 
 
 def repair_tables(
@@ -105,13 +105,13 @@ def _measure(
     plan = {("all", settings.lr_all), *((a, settings.lr) for a in ("salient", "least"))}
     plan |= {(arm, lr) for arm in ("salient", "all") for lr in settings.sweep}
     edits = {
-        (arm, lr, 0): take_steps(population, columns, group[:1], lr=lr, steps=1)
+        (arm, lr, 0): take_steps(population, columns, group[:1], lr=lr)
         for arm, columns in _arms(population, group[0], settings)
         for lr in sorted({lr for name, lr in plan if name == arm})
     }
     for seed, columns in enumerate(_random_arms(population, settings, settings.scored_seeds)):
         edits["random", settings.lr, seed] = take_steps(
-            population, columns, group[:1], lr=settings.lr, steps=1
+            population, columns, group[:1], lr=settings.lr
         )
     keyed = {f"{arm}|{lr}|{seed}": edit for (arm, lr, seed), edit in edits.items()}
     logits = rescore(population, keyed, progress=progress)
@@ -141,23 +141,27 @@ def _corrected(
     population: Population, group: np.ndarray, settings: TableSettings
 ) -> dict[str, float]:
     """Return K of table 1 for each arm; for random filters the mean over all seeds."""
+    arms = dict(_arms(population, group[0], settings))
     edits = {
         arm: take_steps(
             population,
             columns,
             group[:1],
             lr=settings.lr_all if arm == "all" else settings.lr,
-            steps=1,
         )
-        for arm, columns in _arms(population, group[0], settings)
+        for arm, columns in arms.items()
     }
+    edits[PLAIN] = take_steps(
+        population, arms["salient"], group[:1], lr=settings.lr, optimizer=torch.optim.SGD
+    )
     for seed, columns in enumerate(_random_arms(population, settings, settings.seeds)):
-        edits[f"random{seed}"] = take_steps(population, columns, group[:1], lr=settings.lr, steps=1)
+        edits[f"random{seed}"] = take_steps(population, columns, group[:1], lr=settings.lr)
     logits = rescore(population, edits, group)
     labels = population.labels[group]
     counts = {name: int((values.argmax(1) == labels).sum()) for name, values in logits.items()}
     draws = [count for name, count in counts.items() if name.startswith("random")]
-    return {**{a: float(counts[a]) for a in counts if a in ARMS}, "random": float(np.mean(draws))}
+    fixed = {arm: float(counts[arm]) for arm in (*arms, PLAIN)}
+    return {**fixed, "random": float(np.mean(draws))}
 
 
 def _mean_corrected(
@@ -179,7 +183,7 @@ def _mean_corrected(
             float(np.mean([one[arm] for one in found])) if found else 0.0,
             None,
         )
-        for arm in ARMS
+        for arm in (*ARMS, PLAIN)
     )
 
 

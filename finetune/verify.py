@@ -1,4 +1,4 @@
-"""Judging a recorded patch again: same index, same split, same figures."""
+"""Judging a recorded patch again: same index, stored split, same figures."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from indexer.progress import Progress, silent
 from indexer.store import Store
 from indexer.weights import state_digest
 
-from .mode_repair import index_split, judge
+from .mode_repair import judge, read_split
 from .patch import Patch, read_patch, read_weights
 from .population import Population, open_population
 from .report import outcome
@@ -90,9 +90,8 @@ def verify_patch(
 def _judge_held_out(
     store: Store, population: Population, patch: Patch, progress: Progress
 ) -> dict[str, Any]:
-    seed = patch.details["split"]["seed"]
     mode = population.rows(patch.details["samples"])
-    task = Task(population, mode, index_split(store, population, seed))
+    task = Task(population, mode, read_split(store, population, patch.details["id"]))
     logits = rescore(population, {"patch": patch.edit}, task.held_out, progress)
     return judge(task, logits["patch"]).to_json()
 

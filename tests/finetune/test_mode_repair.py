@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import timm
@@ -67,13 +68,20 @@ def test_a_mode_repair_reports_writes_records_and_verifies(indexed):
     parts = pq.read_table(store.path / "repairs" / report.id / "split.parquet")
     assert parts.num_rows == 36
 
+    assert verify_patch(store, str(report.patch)).matches
+    added = store.table("samples").search().limit(3).to_arrow()
+    names = pa.array(["new0", "new1", "new2"])
+    added = added.set_column(added.schema.get_field_index("id"), added.schema.field("id"), names)
+    with store.writer():
+        store.append_samples(added.to_reader())
+    assert verify_patch(store, str(report.patch)).matches  # later samples are in no part
+
     model = timm.create_model(f"local-dir:{report.model}", pretrained=True).eval()
     population, _ = open_population(store)
     with torch.inference_mode():
         predicted = model(population.inputs.batch(population.rows(samples["id"].to_pylist())))
     assert predicted.argmax(1).tolist() == samples["after"].to_pylist()
 
-    assert verify_patch(store, str(report.patch)).matches
     patch = read_patch(str(report.patch))
     weights = indexed.model_folder / "model.safetensors"
     original = weights.read_bytes()

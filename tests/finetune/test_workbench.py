@@ -18,7 +18,7 @@ from finetune.workbench import (
     mode_gradient,
     search,
     selected_targets,
-    train_candidate,
+    train_selection,
 )
 from indexer.errors import SettingError
 from tests.support.populations import tiny_model, tiny_population
@@ -69,7 +69,7 @@ def test_discover_teaches_and_guard_chooses_and_held_out_plays_no_part(task):
     held_out[torch.from_numpy(task.held_out)] = 0
     altered = dataclasses.replace(population, inputs=type(population.inputs)(held_out))
     again, _ = search(Task(altered, task.mode, task.parts), SETTINGS)
-    assert len(tried) == 4
+    assert len(tried) == 2
     assert (winner is None) == (again is None)
     if winner is not None and again is not None:
         assert winner.describe() == again.describe()
@@ -85,8 +85,22 @@ def test_a_winner_keeps_within_the_limit_and_fixes_something(task):
     labels = task.population.labels[task.guard]
     mine = winner.mode_failures
     assert winner.fixed == (logits[:mine].argmax(1) == labels[:mine]).sum()
-    strict = choose(task, tried, max_drop=0.0)
-    assert strict is None or strict.drop <= 0
+    assert choose(tried, max_drop=min(one.drop for one in tried) - 1e-9) is None
+    likelihood = {
+        name: np.exp(F.log_softmax(torch.from_numpy(values).double(), 1).numpy())
+        for name, values in (("before", task.population.logits[task.guard]), ("after", logits))
+    }
+    others = np.arange(mine, len(labels))
+    before, after = (likelihood[name][others, labels[others]].mean() for name in likelihood)
+    assert winner.drop == pytest.approx(before - after, abs=1e-6)
+
+
+def test_of_those_within_the_limit_the_one_that_fixes_most_wins(task):
+    one = search(task, SETTINGS)[1][0]
+    figures = [(3, 0.2), (2, 0.0), (2, -0.1), (0, -0.3)]
+    tried = [dataclasses.replace(one, fixed=fixed, drop=drop) for fixed, drop in figures]
+    for limit, expected in ((0.2, 0), (0.1, 2), (-0.05, 2), (-0.2, None)):
+        assert choose(tried, limit) is (None if expected is None else tried[expected])
 
 
 def test_no_repair_is_an_answer(task):
@@ -155,13 +169,14 @@ def test_the_modes_gradient_is_autograds(task):
     np.testing.assert_allclose(mode_gradient(task)[4:], expected, rtol=1e-4)
 
 
-def test_strengths_weaken_one_trained_change(task):
+def test_all_filters_and_the_last_layer_take_steps_that_change_as_much(task):
     evidence = gather_evidence(task, ())
-    weak, full = train_candidate(task, evidence, "salient", Recipe(steps=2), SETTINGS)
-    assert (weak.strength, full.strength) == (0.5, 1.0)
-    change = full.edit.rows[0].after - full.edit.rows[0].before
-    half = weak.edit.rows[0].after - weak.edit.rows[0].before
-    torch.testing.assert_close(half, change / 2)
+    recipe = Recipe(lr=1e-3, steps=1)
+    parameters = sum(p.numel() for p in task.population.model.parameters())
+    for name in ("last", "all"):
+        _, edit = train_selection(task, evidence, name, recipe, SETTINGS)
+        step = max(float((one.after - one.before).abs().max()) for one in edit.rows)
+        assert step == pytest.approx(1e-3 * (0.5 * parameters / edit.weights) ** 0.5, rel=0.01)
 
 
 def test_a_mode_that_cannot_be_split_is_refused(task):
