@@ -30,7 +30,7 @@ def modes(
         str | None, typer.Argument(help="Id of a stored mode to show in full.", metavar="MODE")
     ] = None,
     db: Db = DEFAULT_DB,
-    resolution: Annotated[float, typer.Option(help="Higher gives more and smaller modes.")] = 3.0,
+    resolution: Annotated[float, typer.Option(help="Higher gives more and smaller modes.")] = 5.0,
     min_size: Annotated[int, typer.Option(help="Failures that a mode has at least.")] = 8,
     neighbours: Annotated[int, typer.Option(help="Neighbours of each failure in the graph.")] = 10,
     seed: Seed = 0,

@@ -6,6 +6,8 @@ from ..graph import knn_graph
 from .settings import ModeSettings
 
 UNGROUPED = -1
+MANY = 1_000
+"""Failures from which on the resolution counts in full; see `ModeSettings.resolution`."""
 
 
 def communities(features: np.ndarray, settings: ModeSettings) -> np.ndarray:
@@ -39,9 +41,8 @@ def _louvain(indices: np.ndarray, weights: np.ndarray, settings: ModeSettings) -
     rows = np.repeat(np.arange(n), k)
     directed = csr_array((weights.ravel(), (rows, np.maximum(indices, 0).ravel())), shape=(n, n))
     graph = nx.from_scipy_sparse_array(directed + directed.T)
-    found = nx.community.louvain_communities(
-        graph, resolution=settings.resolution, seed=settings.seed
-    )
+    resolution = max(min(settings.resolution, 1), settings.resolution * min(1, n / MANY))
+    found = nx.community.louvain_communities(graph, resolution=resolution, seed=settings.seed)
     groups = np.empty(n, np.int64)
     for group, members in enumerate(found):
         groups[list(members)] = group

@@ -10,8 +10,8 @@ import pyarrow as pa
 from indexer.filters import FilterLayout
 
 from ..predicates import Filter, to_sql
-from .evidence import FAILURES, Evidence, positions, stream_profiles
-from .exemplars import cohesion, diverse, typicality
+from .evidence import FAILURES, Evidence, positions, stream_features, stream_profiles
+from .exemplars import cohesion, diverse, typical_first
 from .naming import describe_confusions, distinguish
 from .report import Confusion, Mode, SharedFilter
 from .representation import unit_rows
@@ -47,7 +47,7 @@ def describe(
     """
     if not groups:
         return ()
-    groups = [_typical_first(evidence.features, rows) for rows in groups]
+    groups = [rows[typical_first(*evidence.members(rows))] for rows in groups]
     salience = mean_salience(store, evidence, groups)
     layout = store.manifest.layout
     risky = at_risk(store, evidence, groups, settings.at_risk)
@@ -116,13 +116,13 @@ def at_risk(
 ) -> list[tuple[str, ...]]:
     """Return the ids of the correct samples closest to each group's mean direction."""
     where = _close_calls(store)
-    if where is None or evidence.projection is None or not count:
+    if where is None or evidence.space is None or not count:
         return [() for _ in groups]
     features = evidence.features
     centres = unit_rows(np.stack([features[rows].sum(0) for rows in groups]))
     found: list[list[tuple[float, str]]] = [[] for _ in groups]
-    for ids, profiles in stream_profiles(store, where):
-        scores = evidence.projection(profiles) @ centres.T
+    for ids, block in stream_features(store, where, evidence.space):
+        scores = block @ centres.T
         for group, column in enumerate(scores.T):
             best = np.argsort(-column, kind="stable")[:count]
             found[group] += [(-float(column[row]), ids[row]) for row in best]
@@ -139,7 +139,3 @@ def _close_calls(store: "Store") -> str | None:
         return to_sql([_CORRECT])
     limit = float(np.partition(margins, RISK_ROWS - 1)[RISK_ROWS - 1])
     return to_sql([_CORRECT, Filter("margin", "<=", limit)])
-
-
-def _typical_first(features: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return rows[np.argsort(-typicality(features[rows]), kind="stable")]

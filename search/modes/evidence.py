@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from indexer.schema import ID, PROFILE
+from indexer.schema import EMBEDDING, ID, PROFILE
 
 from .. import predicates
 from ..predicates import to_sql
-from .representation import Projection, fit_projection
+from .representation import Space, fit_space
 from .settings import ModeSettings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ FAILURES = to_sql([predicates.FAILURES])
 """Predicate of the misclassified samples."""
 FIT_ROWS = 4096
 """Failures that the space is fitted on; more are thinned out evenly."""
-LIGHT = (ID, "label", "prediction", "label_name", "prediction_name")
+LIGHT = (ID, "label", "prediction", "label_name", "prediction_name", "label_probability")
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,21 @@ class Evidence:
         table: columns `LIGHT` of the failures, n rows, sorted by id so that results do not depend
             on the order in which samples were added.
         features: unit features, float32 [n, d].
-        projection: the space they live in; None where nothing failed.
+        space: that they live in; None where nothing failed.
     """
 
     table: pa.Table
     features: np.ndarray
-    projection: Projection | None
+    space: Space | None
 
     @property
     def ids(self) -> np.ndarray:
         """Ids of the failures, object [n]."""
         return np.array(self.table[ID].to_pylist(), object)
+
+    def members(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (features, probability of their label) of some failures."""
+        return self.features[rows], self.table["label_probability"].to_numpy()[rows]
 
 
 def gather(store: "Store", settings: ModeSettings) -> Evidence:
@@ -57,13 +61,22 @@ def gather(store: "Store", settings: ModeSettings) -> Evidence:
     if not table.num_rows:
         return Evidence(table, np.empty((0, 0), np.float32), None)
     every = -(-table.num_rows // FIT_ROWS)
-    sample = _thinned(store, table[ID].to_pylist()[::every])
-    projection = fit_projection(sample, store.manifest.layout, settings)
-    features = np.empty((table.num_rows, projection.basis.shape[1]), np.float32)
+    fitted = store.take(table[ID].to_pylist()[::every], _heavy(store)).combine_chunks()
+    space = fit_space(*_views(fitted.to_batches()[0]), store.manifest.layout, settings)
+    features = np.empty((table.num_rows, space.width), np.float32)
     position = positions(table)
-    for ids, profiles in stream_profiles(store, FAILURES):
-        features[[position[i] for i in ids]] = projection(profiles)
-    return Evidence(table, features, projection)
+    for ids, block in stream_features(store, FAILURES, space):
+        features[[position[i] for i in ids]] = block
+    return Evidence(table, features, space)
+
+
+def stream_features(
+    store: "Store", where: str | None, space: Space
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yield (ids, unit features float32 [b, d]) of the matching samples in batches."""
+    for batch in store.scan([ID, *_heavy(store)], where):
+        if batch.num_rows:
+            yield batch[ID].to_pylist(), space(*_views(batch))
 
 
 def stream_profiles(store: "Store", where: str | None) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -84,6 +97,11 @@ def positions(table: pa.Table) -> dict[str, int]:
     return {sample: row for row, sample in enumerate(table[ID].to_pylist())}
 
 
-def _thinned(store: "Store", ids: list[str]) -> np.ndarray:
-    column = store.take(ids, [PROFILE])[PROFILE].combine_chunks()
-    return dense(column)
+def _heavy(store: "Store") -> list[str]:
+    return [PROFILE] if store.manifest.embedding is None else [PROFILE, EMBEDDING]
+
+
+def _views(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return (profiles float32 [b, F], embeddings float32 [b, E] or None) of a batch."""
+    embedded = EMBEDDING in batch.schema.names
+    return dense(batch[PROFILE]), dense(batch[EMBEDDING]) if embedded else None

@@ -17,6 +17,22 @@ def typicality(members: np.ndarray) -> np.ndarray:
     return members @ (centre / max(float(np.linalg.norm(centre)), 1e-12))
 
 
+def typical_first(members: np.ndarray, label_probability: np.ndarray) -> np.ndarray:
+    """Order the members of a mode by typicality times how clearly they fail.
+
+    A member whose own label is nearly as probable as the predicted one fails by a hair, of which
+    the mode's cause need not be the reason.
+
+    Args:
+        members: unit features, float32 [m, d].
+        label_probability: probability that the model gives to each member's label, float [m].
+
+    Returns:
+        rows of the members, int64 [m].
+    """
+    return np.argsort(-typicality(members) * (1 - label_probability), kind="stable")
+
+
 def cohesion(members: np.ndarray) -> float:
     """Return the mean cosine between two different members; 1 for a single one."""
     m = len(members)

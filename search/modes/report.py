@@ -79,11 +79,11 @@ class Mode:
     Attributes:
         id: short and stable: renaming keeps it.
         name: unique within a report.
-        samples: ids of the members, most typical first.
+        samples: ids of the members, the most typical and most clearly wrong ones first.
         confusions: most frequent first; their counts add up to the size.
         cohesion: mean cosine between two members in the space they were grouped in.
         filters: shared filters, highest score first.
-        exemplars: members that show the mode's variety, most typical first.
+        exemplars: members that show the mode's variety, the most telling one first.
         at_risk: correct samples closest to the mode, closest first.
     """
 

@@ -10,9 +10,10 @@ from hypothesis.extra.numpy import arrays
 
 from indexer.errors import SettingError
 from search.modes import Confusion, Mode, ModeReport, ModeSettings, SharedFilter
-from search.modes.exemplars import cohesion, diverse, typicality
+from search.modes.communities import communities
+from search.modes.exemplars import cohesion, diverse, typical_first, typicality
 from search.modes.naming import describe_confusions, distinguish
-from search.modes.representation import fit_projection, layer_scale, temper, unit_rows
+from search.modes.representation import fit_space, layer_scale, temper, unit_rows
 from search.modes.settings import TRANSFORMS
 from tests.support.arrays import even_layout
 
@@ -47,11 +48,42 @@ def test_balanced_layers_have_equal_energy(profiles: np.ndarray) -> None:
 
 def test_features_are_unit_rows_without_the_common_component() -> None:
     profiles = np.random.default_rng(0).random((50, 6)).astype(np.float32) + 3
-    projection = fit_projection(profiles, even_layout(6), ModeSettings(dimensions=5))
-    features = projection(profiles)
+    space = fit_space(profiles, None, even_layout(6), ModeSettings(dimensions=5))
+    features = space(profiles, None)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
-    assert features.shape == (50, 5)
+    assert features.shape == (50, space.width) == (50, 5)
     assert abs((features @ features.T).mean()) < 0.05
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_cosines_mix_profiles_and_embeddings_by_weight(weight: float) -> None:
+    random = np.random.default_rng(0)
+    profiles, embeddings = (random.random((50, n)).astype(np.float32) for n in (6, 9))
+    settings = ModeSettings(dimensions=5, embedding_weight=weight)
+    space = fit_space(profiles, embeddings, even_layout(6), settings)
+    assert space.embeddings is not None
+    features, of_profiles = space(profiles, embeddings), space.profiles(profiles)
+    of_embeddings = space.embeddings(embeddings)
+    mixed = (1 - weight) * of_profiles @ of_profiles.T + weight * of_embeddings @ of_embeddings.T
+    np.testing.assert_allclose(features @ features.T, mixed, atol=1e-5)
+    assert features.shape == (50, space.width) == (50, 10)
+
+
+def test_clear_failures_come_before_equally_typical_close_calls() -> None:
+    members = unit_rows(np.array([[1, 0.1], [1, 0.1], [1, -0.2]], np.float32))
+    assert typical_first(members, np.array([0.45, 0.01, 0.01])).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize(("failures", "groups"), [(300, 3), (3000, 12)])
+def test_few_failures_are_cut_more_coarsely(failures: int, groups: int) -> None:
+    """Three causes of four kinds each: seen as kinds only where there are failures enough."""
+    random = np.random.default_rng(0)
+    causes, kinds = np.eye(15)[:3], np.eye(15)[3:]
+    kind = np.arange(failures) % 12
+    centres = causes[kind // 4] + 0.6 * kinds[kind]
+    features = unit_rows(centres + random.normal(0, 0.2, (failures, 15))).astype(np.float32)
+    found = communities(features, ModeSettings(resolution=3.0, neighbours=40))
+    assert abs(found.max() + 1 - groups) <= 1
 
 
 @settings(deadline=None)
@@ -111,6 +143,7 @@ def test_equal_names_get_a_distinguishing_filter_then_a_number() -> None:
         {"resolution": 0},
         {"resolution": float("nan")},
         {"min_support": 1.5},
+        {"embedding_weight": -0.1},
         {"exemplars": -1},
     ],
 )
