@@ -11,7 +11,7 @@ from PIL import Image
 
 from indexer.classes import ClassMap
 from indexer.images import IndexedImages, open_picture
-from indexer.models import load_indexed_model
+from indexer.models import LoadedModel, load_indexed_model
 from indexer.saliency.engine import SaliencyEngine
 from indexer.scoring import score
 from indexer.statistics import standardize
@@ -24,10 +24,12 @@ BATCH = 32
 class ImageProfiler:
     """Profiles images under the model of an index, standardized with the index's statistics."""
 
-    def __init__(self, store: Store, device: str = "cpu") -> None:
+    def __init__(
+        self, store: Store, device: str = "cpu", *, loaded: LoadedModel | None = None
+    ) -> None:
         self._manifest = store.manifest
         self._statistics = store.statistics
-        self.loaded = load_indexed_model(self._manifest, device=device)
+        self.loaded = loaded or load_indexed_model(self._manifest, device=device)
         self._engine = SaliencyEngine(
             self.loaded.model, self._manifest.layout, precision=self._manifest.precision
         )

@@ -97,16 +97,18 @@ class IndexedImages:
         return self._datasets[source]
 
 
-def open_picture(image: Image.Image | str | Path) -> tuple[Image.Image, str]:
+def open_picture(image: Image.Image | bytes | str | Path) -> tuple[Image.Image, str]:
     """Return an image that is not in the index, in RGB, and its name: the file's, or "image".
+
+    Args:
+        image: decoded, encoded as a file, or the path of a file.
 
     Raises:
         DataError: the file cannot be read, or holds no image that can be used.
     """
-    name = "image" if isinstance(image, Image.Image) else Path(image).name
+    given = isinstance(image, Image.Image | bytes)
+    name = "image" if given else Path(image).name
     try:
-        return decode(
-            image if isinstance(image, Image.Image) else read_image_file(Path(image))
-        ), name
+        return decode(image if given else read_image_file(Path(image))), name
     except RejectedImageError as error:
         raise DataError(f"cannot use {name}: {error}") from error

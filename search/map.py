@@ -46,15 +46,24 @@ class FailureMap:
 
 def failure_map(store: "Store") -> FailureMap:
     """Return the map of an index, computed where it was not yet for this version."""
-    path = cache.version_folder(store, cache.version_manifest(store)) / CACHE_FILE
-    known = _read(path)
+    known = known_map(store)
     if known is not None:
         return known
+    path = _path(store)
     evidence = gather(store, ModeSettings())
     made = FailureMap(tuple(evidence.ids.tolist()), arrange(evidence.features))
     ids = np.array(made.ids, np.str_)
     cache.write(path, lambda file: np.savez(file, ids=ids, places=made.places))
     return made
+
+
+def known_map(store: "Store") -> FailureMap | None:
+    """Return the map of this version where it was computed before, and None where it was not."""
+    try:
+        with np.load(io.BytesIO(_path(store).read_bytes()), allow_pickle=False) as found:
+            return FailureMap(tuple(map(str, found["ids"])), found["places"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None  # not there yet, or damaged: made again
 
 
 def arrange(features: np.ndarray) -> np.ndarray:
@@ -91,9 +100,5 @@ def _embed(features: np.ndarray) -> np.ndarray:
     return TSNE(perplexity=perplexity, init=start, random_state=SEED).fit_transform(features)
 
 
-def _read(path: Path) -> FailureMap | None:
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
-            return FailureMap(tuple(map(str, found["ids"])), found["places"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None  # not there yet, or damaged: made again
+def _path(store: "Store") -> Path:
+    return cache.version_folder(store, cache.version_manifest(store)) / CACHE_FILE

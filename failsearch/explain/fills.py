@@ -1,5 +1,7 @@
 """What is put in place of masked pixels. Pure numpy on pixels [I, H, W] in [0, 1]."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_array, csr_array, diags_array
@@ -23,6 +25,19 @@ def fill(
         random: for the noise.
     """
     return np.where(region, _content(pixels, region, kind, random), pixels).astype(np.float32)
+
+
+def fill_each(
+    pixels: np.ndarray, regions: Sequence[np.ndarray], kind: str, random: np.random.Generator
+) -> np.ndarray:
+    """Return one copy of an image for each region, that region replaced: float32 [K, I, H, W].
+
+    Arguments as those of `fill`; what does not depend on the region is computed once.
+    """
+    if kind in ("mean", "blur"):
+        content = _content(pixels, regions[0], kind, random)
+        return np.where(np.stack(regions)[:, None], content, pixels).astype(np.float32)
+    return np.stack([fill(pixels, region, kind, random) for region in regions])
 
 
 def _content(

@@ -15,7 +15,7 @@ from torch import Tensor
 from indexer.classes import ClassMap
 from indexer.errors import SettingError
 from indexer.images import IndexedImages, open_picture
-from indexer.models import load_indexed_model
+from indexer.models import LoadedModel, load_indexed_model
 from indexer.saliency.matching import Standardizer
 
 if TYPE_CHECKING:
@@ -60,13 +60,20 @@ class Bench:
         standardize: raw to stored profiles, with the statistics of the index.
     """
 
-    def __init__(self, store: Store, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        store: Store,
+        device: str | torch.device = "cpu",
+        *,
+        loaded: LoadedModel | None = None,
+    ) -> None:
         self.store = store
         self.manifest = store.manifest
         self.layout = self.manifest.layout
         self.classes = self.manifest.classes
         self.device = torch.device(device)
-        self._loaded = load_indexed_model(self.manifest, self.device)
+        # A server that needs the model elsewhere too has it loaded already.
+        self._loaded = loaded or load_indexed_model(self.manifest, self.device)
         self.model = self._loaded.model
         self.standardize = Standardizer.of(store.statistics, self.manifest.signed, self.device)
         # The view is what the transform leaves of the image, before it is normalized.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .fills import fill
+from .fills import fill_each
 from .regions import least_salient_region, random_regions
 
 if TYPE_CHECKING:
@@ -138,26 +138,31 @@ def what_if(
         settings: fill, number of random regions and seed.
     """
     random = np.random.default_rng(settings.seed)
-    rows = []
+    variants: list[tuple[str, str | None, float, np.ndarray]] = []
     for name, region in regions.items():
-        variants = {
+        area = float(region.mean())
+        masks = {
             name: [region],
             "least salient": [least_salient_region(heat, int(region.sum()))],
             "random": random_regions(region, settings.controls, random),
         }
-        for variant, masks in variants.items():
-            pixels = np.stack([fill(subject.pixels, m, settings.fill, random) for m in masks])
-            after = bench.probabilities(pixels)
-            rows.append(
-                Masked(
-                    region=variant,
-                    control_for=None if variant == name else name,
-                    area=float(region.mean()),
-                    probabilities=after.mean(axis=0),
-                    deviation=after.std(axis=0, ddof=1) if len(masks) > 1 else None,
-                    flipped=float((after.argmax(axis=1) == subject.label).mean()),
-                    pixels=pixels[0],
-                )
-            )
-    before = bench.probabilities(subject.pixels[None])[0]
+        for variant, chosen in masks.items():
+            filled = fill_each(subject.pixels, chosen, settings.fill, random)
+            variants.append((variant, None if variant == name else name, area, filled))
+    # Everything in one pass of the model: a person waits for the answer with the brush in hand.
+    images = [subject.pixels[None], *(filled for _, _, _, filled in variants)]
+    ends = np.cumsum([len(part) for part in images])[:-1]
+    (before,), *answers = np.split(bench.probabilities(np.concatenate(images)), ends)
+    rows = [
+        Masked(
+            region=variant,
+            control_for=control_for,
+            area=area,
+            probabilities=after.mean(axis=0),
+            deviation=after.std(axis=0, ddof=1) if len(after) > 1 else None,
+            flipped=float((after.argmax(axis=1) == subject.label).mean()),
+            pixels=filled[0],
+        )
+        for (variant, control_for, area, filled), after in zip(variants, answers, strict=True)
+    ]
     return WhatIf(bench.classes, subject.label, before, subject.pixels, settings.fill, tuple(rows))

@@ -18,8 +18,9 @@ from failsearch.explain.settings import ExplainSettings
 from failsearch.explain.subjects import Bench, Subject, to_image
 from failsearch.explain.what_if import what_if
 from failsearch.query import ImageProfiler
-from indexer.decode import decode
-from indexer.errors import RejectedImageError, SettingError
+from indexer.errors import SettingError
+from indexer.images import open_picture
+from indexer.models import LoadedModel, load_indexed_model
 from indexer.store import Store
 from search.neighbours import SearchSettings, search_profile
 from search.results import SearchResult
@@ -37,6 +38,11 @@ class Models:
         self._store = store
         self._lock = threading.Lock()
         self._explained: OrderedDict[str, tuple[Subject, Explanation]] = OrderedDict()
+
+    def load(self) -> None:
+        """Load the model, so that the first question finds it ready."""
+        with self._lock:
+            _ = self._bench
 
     def explain(self, sample: str) -> dict[str, Any]:
         """Return salient filters, view and heat-map of a sample; pictures as data addresses."""
@@ -90,24 +96,25 @@ class Models:
         """Return the neighbours of an uploaded image.
 
         Raises:
-            SettingError: the bytes are no image that can be used.
+            DataError: the bytes are no image that can be used.
             ClassMapError: no such class.
         """
-        try:
-            picture = decode(data)
-        except RejectedImageError as error:
-            raise SettingError(f"cannot use the image: {error}") from error
+        picture, _ = open_picture(data)
         with self._lock:
             profile, query = self._profiler(picture, label)
         return search_profile(self._store, profile, query, settings)
 
     @cached_property
+    def _loaded(self) -> LoadedModel:
+        return load_indexed_model(self._store.manifest)
+
+    @cached_property
     def _bench(self) -> Bench:
-        return Bench(self._store)
+        return Bench(self._store, loaded=self._loaded)
 
     @cached_property
     def _profiler(self) -> ImageProfiler:
-        return ImageProfiler(self._store)
+        return ImageProfiler(self._store, loaded=self._loaded)
 
     def _explain(self, sample: str) -> tuple[Subject, Explanation]:
         if sample not in self._explained:

@@ -125,7 +125,11 @@ class Snapshot:
         return numbers(pc.indices_nonzero(reduce(pc.and_, held)), np.uint64).astype(np.int64)
 
     def _compare(self, item: Filter) -> pa.ChunkedArray:
-        held = _COMPARE[item.operator](self.table[item.column], item.value)
+        column = self.table[item.column]
+        if isinstance(item.value, bool) and not column.null_count:
+            # The first page asks for failures: pyarrow's scalars would import pandas for that.
+            return column if item.value == (item.operator == "=") else pc.invert(column)
+        held = _COMPARE[item.operator](column, item.value)
         return pc.fill_null(held, item.operator == "!=")
 
     def _order(self, rows: np.ndarray, sort: str) -> np.ndarray:

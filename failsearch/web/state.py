@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 
 from failsearch.index import Index
 from indexer.images import IndexedImages
-from indexer.schema import DECISIONS, FINDINGS, MODES, REPAIRS
+from indexer.schema import DECISIONS, FINDINGS, MODES, REJECTS, REPAIRS
 from indexer.versions import newest_version, table_folder
 
 from .jobs import Jobs
@@ -20,6 +19,7 @@ from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from search.audit.report import AuditReport
+    from search.map import FailureMap
     from search.modes import Mode, ModeReport
 
     from .models import Models
@@ -35,6 +35,9 @@ class State:
         self.images = IndexedImages(self.index.manifest)
         self.jobs = Jobs()
         self._lock = threading.RLock()
+        self._model_lock = threading.Lock()  # its own: other pages go on while a model loads
+        self._models: Models | None = None
+        self._map: tuple[int, FailureMap] | None = None
         self._snapshot: Snapshot | None = None
         self._read: dict[str, tuple[int, Any]] = {}
 
@@ -46,12 +49,36 @@ class State:
                 self._snapshot = Snapshot(self.index.store)
             return self._snapshot
 
-    @cached_property
+    @property
     def models(self) -> Models:
         """The model of the index; torch is imported here, by the first page that needs it."""
-        from .models import Models
+        with self._model_lock:
+            if self._models is None:
+                from .models import Models
 
-        return Models(self.index.store)
+                self._models = Models(self.index.store)
+            return self._models
+
+    @property
+    def map(self) -> FailureMap | None:
+        """The map of the failures as they are now; None until it was made."""
+        from search.map import known_map
+
+        version = self.snapshot.version
+        with self._lock:
+            if self._map is None or self._map[0] != version:
+                known = known_map(self.index.store)
+                self._map = None if known is None else (version, known)
+            return self._map and self._map[1]
+
+    def make_map(self) -> None:
+        """Lay out the failures, which takes up to a minute where there are many."""
+        from search.map import failure_map
+
+        version = self.snapshot.version
+        made = failure_map(self.index.store)
+        with self._lock:
+            self._map = version, made
 
     @property
     def modes(self) -> ModeReport | None:
@@ -64,6 +91,11 @@ class State:
         from search.audit.report import read_findings
 
         return self._table(FINDINGS, lambda: read_findings(self.index.store))
+
+    @property
+    def rejected(self) -> int:
+        """Number of rows of the data sets that could not be used."""
+        return self._table(REJECTS, lambda: len(self.index.rejects())) or 0
 
     @property
     def repairs(self) -> list[dict[str, Any]]:

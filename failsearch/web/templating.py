@@ -19,7 +19,9 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-ENVIRONMENT.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+ENVIRONMENT.filters["percent"] = lambda share: f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+ENVIRONMENT.filters["rounded"] = lambda share: f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+ENVIRONMENT.filters["count_of"] = lambda number: f"{number:,}"
 ENVIRONMENT.filters["points"] = lambda change: f"{100 * change:+.2f}"
 ENVIRONMENT.filters["segment"] = lambda text: quote(str(text), safe="")
 ENVIRONMENT.globals["query"] = lambda **values: urlencode(

@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse, Response
 from indexer.progress import Progress
 from search.audit.decisions import corrected_manifest, decide
 from search.audit.report import Finding
-from search.audit.settings import KINDS
+from search.audit.settings import CAUSES, DUPLICATES, FILTERS, KINDS, LABELS
 
 from ..state import State
 from ..templating import render
@@ -20,22 +20,47 @@ EVIDENCE = 6
 """Images beside a suspect."""
 
 Kind = Literal["labels", "duplicates", "causes", "filters"]
+REVIEWED = (LABELS, DUPLICATES)
+"""Kinds whose subject is a sample, on which a person decides."""
+TITLES = {
+    LABELS: "Wrong labels",
+    DUPLICATES: "Duplicates",
+    CAUSES: "Causes",
+    FILTERS: "Weak filters",
+}
+ABOUT = {
+    LABELS: "Images whose label neither the model nor similar images support, the least "
+    "believable first.",
+    DUPLICATES: "Images that are nearly the same; where their labels differ, one of them is wrong.",
+    CAUSES: "What the images of a failure mode have in common, beside correct images of the same "
+    "classes.",
+    FILTERS: "Filters that stand out in many failures, and the images where they do.",
+}
 
 
 @router.get("/audit", response_class=HTMLResponse, include_in_schema=False)
-def audit_page(request: Request, state: App, kind: Kind = "labels") -> HTMLResponse:
-    """Show the findings of one kind, undecided ones first."""
+def audit_page(request: Request, state: App, kind: Kind | None = None) -> HTMLResponse:
+    """Show the findings of one kind, undecided ones first; of the first that has any."""
     report = state.findings
-    found = report.of(kind) if report else ()
+    kinds = [
+        {"kind": name, "title": TITLES[name], "count": len(report.of(name)) if report else 0}
+        for name in KINDS
+    ]
+    filled = [one for one in kinds if one["count"]]
+    chosen = kind or (filled or kinds)[0]["kind"]
     decisions = state.decisions
+    found = report.of(chosen) if report else ()
     queue = [_entry(state, finding, decisions) for finding in found[:SHOWN]]
     queue.sort(key=lambda entry: entry["decision"] is not None)
     return render(
         request,
         "audit.html",
         report=report,
-        kind=kind,
-        kinds=[(name, len(report.of(name)) if report else 0) for name in KINDS],
+        kind=chosen,
+        about=ABOUT[chosen],
+        review=chosen in REVIEWED,
+        kinds=kinds,
+        others=filled,
         queue=queue,
         open=sum(entry["decision"] is None for entry in queue),
         decided=len(decisions),
@@ -80,9 +105,8 @@ def manifest(state: App) -> Response:
 
 def _entry(state: State, finding: Finding, decisions: dict[str, Any]) -> dict[str, Any]:
     """Return a finding with the samples that its page shows."""
-    known = finding.kind in ("labels", "duplicates")
     shown = state.snapshot.samples(finding.samples[: 1 + EVIDENCE])
-    suspect = state.snapshot.sample(finding.subject) if known else None
+    suspect = state.snapshot.sample(finding.subject) if finding.kind in REVIEWED else None
     choices = []
     if suspect is not None:
         names = [finding.suggested_name, *(entry["name"] for entry in suspect["top"])]
@@ -91,6 +115,7 @@ def _entry(state: State, finding: Finding, decisions: dict[str, Any]) -> dict[st
     return {
         **finding.to_json(),
         "suspect": suspect,
+        "mode": dict(state.mode_names()).get(finding.subject),
         "choices": choices,
         "shown": [sample for sample in shown if sample["id"] != finding.subject],
         "decision": decisions.get(finding.subject),

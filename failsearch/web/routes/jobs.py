@@ -1,4 +1,4 @@
-"""The job that runs behind the pages: how it stands, and how to stop it."""
+"""What runs behind the pages: the job, how to stop it, and the model."""
 
 from typing import Any
 
@@ -21,3 +21,10 @@ def stop(state: App) -> dict[str, Any]:
     """Ask the running job to end at its next step."""
     current = state.jobs.stop()
     return {"job": None if current is None else current.to_json()}
+
+
+@router.post("/api/model")
+def load_model(state: App) -> dict[str, Any]:
+    """Load the model where it is not yet, and answer when it is there."""
+    state.models.load()
+    return {"model": state.index.manifest.model["weights_digest"]}

@@ -6,11 +6,14 @@ import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
+from search.predicates import FAILURES
+
 from ..snapshot import Snapshot
 from ..templating import render
 from .common import App
 
 router = APIRouter()
+SUREST = 24
 MATRIX_CLASSES = 24
 """A confusion matrix with more classes than this is cut to the most confused ones."""
 
@@ -19,14 +22,21 @@ MATRIX_CLASSES = 24
 def overview(request: Request, state: App) -> HTMLResponse:
     """Show the overview."""
     snapshot = state.snapshot
+    findings = state.findings
     return render(
         request,
         "overview.html",
         **summary(snapshot),
+        surest=snapshot.page([FAILURES], size=SUREST).samples,
         pairs=confused_pairs(snapshot)[:12],
-        worst=worst_classes(snapshot)[:8],
+        worst=worst_classes(snapshot)[:12],
         matrix=matrix(snapshot),
         modes=state.modes.modes if state.modes else (),
+        findings=None if findings is None else len(findings),
+        decided=len(state.decisions),
+        repairs=len(state.repairs),
+        rejected=state.rejected,
+        manifest=state.index.manifest,
     )
 
 

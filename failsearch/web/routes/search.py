@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
 from search.neighbours import SearchSettings, search
+from search.predicates import FAILURES
 
 from ..state import State
 from ..templating import render
@@ -40,6 +41,7 @@ def search_page(
         chosen={"id": ids, "k": k, "among": among, "filter": filters},
         classes=state.snapshot.classes,
         columns=state.snapshot.names,
+        example=example(state),
     )
 
 
@@ -81,6 +83,11 @@ async def search_image(
     settings = SearchSettings(k=k, among=among, filters=tuple(t for t in filter if t.strip()))
     result = await run_in_threadpool(lambda: state.models.search(data, label, settings))
     return result.to_json()
+
+
+def example(state: State) -> str:
+    """Return the id that the empty form shows: that of the worst mistake."""
+    return next((one["id"] for one in state.snapshot.page([FAILURES], size=1).samples), "")
 
 
 def neighbours(

@@ -74,8 +74,10 @@ const PAGES = { o: "/", f: "/failures", s: "/search", m: "/modes", p: "/map", a:
 function shortcut(event) {
   if (event.target.closest("input, select, textarea, [contenteditable]")) return;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (pendingGo && PAGES[event.key]) location.href = PAGES[event.key];
-  else if (event.key === "n") document.querySelector('a[rel="next"]')?.click();
+  if (pendingGo && PAGES[event.key]) {
+    event.preventDefault(); // the letter means no decision on a page that has keys of its own
+    location.href = PAGES[event.key];
+  } else if (event.key === "n") document.querySelector('a[rel="next"]')?.click();
   else if (event.key === "p") document.querySelector('a[rel="prev"]')?.click();
   else if (event.key === "/") {
     event.preventDefault();

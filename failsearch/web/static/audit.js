@@ -36,7 +36,7 @@ for (const entry of entries) {
 
 const KEYS = { f: "fine", b: "ambiguous", x: "not an image" };
 document.addEventListener("keydown", (event) => {
-  if (event.target.closest("input, select, textarea")) return;
+  if (event.defaultPrevented || event.target.closest("input, select, textarea")) return;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "j" || event.key === "k") {
     move(event.key === "j" ? 1 : -1);
@@ -49,4 +49,4 @@ document.addEventListener("keydown", (event) => {
   else if (KEYS[event.key]) decide(entry, KEYS[event.key]);
 });
 
-entries[0]?.focus({ preventScroll: true });
+if (left) entries[0].focus({ preventScroll: true });

@@ -10,6 +10,7 @@ function show(job) {
   part("title").textContent = job.title;
   part("step").textContent = job.total ? `${job.step}: ${job.done} of ${job.total}` : job.step;
   const bar = part("bar");
+  bar.hidden = part("stop").hidden = false;
   if (job.total) {
     bar.max = job.total;
     bar.value = job.done;
@@ -62,6 +63,7 @@ if (panel) {
 
 for (const button of document.querySelectorAll("[data-start]")) {
   button.addEventListener("click", async () => {
+    if (button.dataset.ask && !confirm(button.dataset.ask)) return;
     button.disabled = true;
     const body = button.dataset.body ? JSON.parse(button.dataset.body) : undefined;
     await start(button.dataset.start, body);

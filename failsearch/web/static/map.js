@@ -1,12 +1,13 @@
 // The map of the failures: points on a canvas, a lasso, and the gallery of what it holds.
 
 import { attempt, call, element } from "./app.js";
+import "./job.js";
 
 const canvas = document.getElementById("map");
-const hint = document.getElementById("hint");
+const seen = document.getElementById("seen");
 const panel = document.getElementById("selected");
-const pick = document.getElementById("pick");
-const ink = canvas.getContext("2d");
+const legend = document.getElementById("legend");
+const ink = canvas?.getContext("2d");
 const SHOWN = 120;
 const MARGIN = 14;
 
@@ -63,85 +64,120 @@ function inside([x, y], polygon) {
   return odd;
 }
 
-function nearest(event) {
+function place(event) {
   const box = canvas.getBoundingClientRect();
+  return [event.clientX - box.left, event.clientY - box.top];
+}
+
+function nearest(event) {
+  const [left, top] = place(event);
   let best = -1;
   let least = 12 ** 2;
   points.ids.forEach((_, i) => {
     const [x, y] = at(i);
-    const distance = (x - event.clientX + box.left) ** 2 + (y - event.clientY + box.top) ** 2;
+    const distance = (x - left) ** 2 + (y - top) ** 2;
     if (distance < least) [best, least] = [i, distance];
   });
   return best;
 }
 
-const name = (i) => points.modes[points.mode[i]]?.name ?? "in no mode";
+const thumbnail = (i) => `/thumbnail?${new URLSearchParams({ id: points.ids[i] })}`;
+const within = (mode) => points.ids.map((_, i) => i).filter((i) => points.mode[i] === mode);
 
-canvas.addEventListener("pointerdown", (event) => {
-  if (!points) return;
-  canvas.setPointerCapture(event.pointerId);
-  lasso = [];
-});
-canvas.addEventListener("pointermove", (event) => {
-  if (!points) return;
-  if (event.buttons) {
-    const box = canvas.getBoundingClientRect();
-    lasso.push([event.clientX - box.left, event.clientY - box.top]);
-    draw();
-  } else {
-    const i = nearest(event);
-    hint.textContent = i < 0 ? " " : `${points.ids[i]}: ${points.pair[i]}, ${name(i)}`;
+/** Show the picture under the pointer beside it. */
+function peek(i) {
+  seen.hidden = i < 0;
+  if (i < 0) return;
+  const [x, y] = at(i);
+  const mode = points.modes[points.mode[i]]?.name ?? "in no mode";
+  if (seen.dataset.id !== points.ids[i]) {
+    seen.dataset.id = points.ids[i];
+    seen.querySelector("img").src = thumbnail(i);
+    seen.querySelector("figcaption").replaceChildren(
+      element("b", {}, points.pair[i]), element("br"), points.ids[i], element("br"), mode);
   }
-});
-canvas.addEventListener("pointerup", (event) => {
-  if (!points) return;
-  const drawn = lasso;
-  lasso = [];
-  if (drawn.length > 4) select(points.ids.map((_, i) => i).filter((i) => inside(at(i), drawn)));
-  else {
-    const i = nearest(event);
-    select(i < 0 ? [] : [i]);
-  }
-});
-
-pick.addEventListener("change", () => {
-  const mode = pick.value === "" ? null : Number(pick.value);
-  select(mode === null ? [] : points.ids.map((_, i) => i).filter((i) => points.mode[i] === mode));
-});
-canvas.addEventListener("keydown", (event) => {
-  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-  if (!step || !points) return;
-  event.preventDefault();
-  const count = pick.options.length;
-  pick.selectedIndex = (pick.selectedIndex + step + count) % count;
-  pick.dispatchEvent(new Event("change"));
-});
+  seen.style.left = `${Math.min(x + 14, canvas.clientWidth - seen.offsetWidth)}px`;
+  seen.style.top = `${Math.min(y + 14, canvas.clientHeight - seen.offsetHeight)}px`;
+}
 
 function select(found) {
   chosen = new Set(found);
   panel.hidden = found.length === 0;
   draw();
   if (!found.length) return;
-  panel.querySelector("h2").textContent = `${found.length} failures selected`;
+  const shown = found.length > SHOWN ? `, the first ${SHOWN} shown` : "";
+  panel.querySelector("h2").textContent = `${found.length} failures selected${shown}`;
   panel.querySelector(".gallery").replaceChildren(...found.slice(0, SHOWN).map(card));
   const search = new URLSearchParams(found.slice(0, 50).map((i) => ["id", points.ids[i]]));
   document.getElementById("as-search").href = `/search?${search}`;
 }
 
-document.getElementById("as-mode").addEventListener("click", () =>
-  attempt(async () => {
-    const samples = [...chosen].map((i) => points.ids[i]);
-    const mode = await call("/api/modes/form", { method: "POST", body: { samples } });
-    location.assign(`/modes/${encodeURIComponent(mode.id)}`);
-  }));
-
 function card(i) {
   const id = new URLSearchParams({ id: points.ids[i] });
   const caption = element("span", { class: "caption" }, element("bdi", {}, points.pair[i]));
   return element("li", {}, element("a", { class: "card", href: `/sample?${id}`, "data-id": points.ids[i] },
-    element("img", { src: `/thumbnail?${id}`, alt: "", loading: "lazy" }), caption));
+    element("img", { src: thumbnail(i), alt: "", loading: "lazy" }), caption));
 }
 
-points = (await attempt(() => call("/api/map"))) ?? null;
-hint.textContent = points ? `${points.modes.length} modes` : "The map could not be made.";
-new ResizeObserver(resize).observe(canvas);
+/** One button a mode; pressing it selects the mode, pressing it again lets go. */
+function explain() {
+  legend.replaceChildren(...points.modes.map((mode, number) => {
+    const dot = element("span", { class: "dot" });
+    dot.style.background = colour(number);
+    const button = element("button", { type: "button", "aria-pressed": "false", "data-mode": mode.id },
+      dot, element("bdi", {}, mode.name), element("span", { class: "soft" }, String(within(number).length)));
+    button.addEventListener("click", () => pick(button, number));
+    return element("li", {}, button);
+  }));
+}
+
+function pick(button, number) {
+  const pressed = button.getAttribute("aria-pressed") === "true";
+  release();
+  button.setAttribute("aria-pressed", String(!pressed));
+  select(pressed ? [] : within(number));
+}
+
+function release() {
+  for (const other of legend.querySelectorAll("[aria-pressed=true]")) other.setAttribute("aria-pressed", "false");
+}
+
+function listen() {
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    lasso = [];
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (event.buttons) {
+      seen.hidden = true;
+      lasso.push(place(event));
+      draw();
+    } else peek(nearest(event));
+  });
+  canvas.addEventListener("pointerleave", () => peek(-1));
+  canvas.addEventListener("pointerup", (event) => {
+    const drawn = lasso;
+    lasso = [];
+    release();
+    const one = nearest(event);
+    if (drawn.length > 4) select(points.ids.map((_, i) => i).filter((i) => inside(at(i), drawn)));
+    else select(one < 0 ? [] : [one]);
+  });
+  document.getElementById("as-mode")?.addEventListener("click", () =>
+    attempt(async () => {
+      const samples = [...chosen].map((i) => points.ids[i]);
+      const mode = await call("/api/modes/form", { method: "POST", body: { samples } });
+      location.assign(`/modes/${encodeURIComponent(mode.id)}`);
+    }));
+}
+
+if (canvas) {
+  points = (await attempt(() => call("/api/map"))) ?? null;
+  if (points) {
+    explain();
+    listen();
+    new ResizeObserver(resize).observe(canvas);
+    const asked = new URLSearchParams(location.search).get("mode");
+    legend.querySelector(`[data-mode="${CSS.escape(asked ?? "")}"]`)?.click();
+  }
+}

@@ -9,21 +9,27 @@ const heat = stage.querySelector(".heat");
 const canvas = stage.querySelector(".brush");
 const answer = document.getElementById("answer");
 const control = (name) => document.getElementById(name);
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
+
+// The model is loaded while the page is read: the first explanation should not wait for it.
+const loaded = new Promise((resolve) => addEventListener("load", resolve))
+  .then(() => call("/api/model", { method: "POST" }))
+  .catch(() => null); // what is wrong is said when somebody asks for the explanation
 
 let view = null; // the explanation: what the model sees and where it is hot
 let pending = null; // the request of the last stroke, given up when the next one ends
 
 control("explain").addEventListener("click", async (event) => {
   const button = event.currentTarget;
+  const asking = control("asking");
   button.disabled = true;
-  button.textContent = "Asking the model …";
+  asking.textContent = "Loading the model …";
+  await loaded;
+  asking.textContent = "Asking the model …";
   const found = await attempt(() => call(`/api/explanation?${new URLSearchParams({ id })}`));
-  if (!found) {
-    button.disabled = false;
-    button.textContent = "Show what the model looks at";
-    return;
-  }
+  asking.textContent = "";
+  button.disabled = false;
+  if (!found) return;
   view = found;
   picture.src = view.view;
   heat.src = view.heat;
@@ -31,7 +37,7 @@ control("explain").addEventListener("click", async (event) => {
   canvas.width = view.width;
   canvas.height = view.height;
   canvas.hidden = false;
-  button.parentElement.hidden = true;
+  control("ask").hidden = true;
   control("tools").hidden = false;
   setOpacity();
   control("opacity").focus();

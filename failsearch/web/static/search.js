@@ -16,6 +16,8 @@ function choose(file) {
   preview.src = URL.createObjectURL(file);
   preview.hidden = false;
   label.focus();
+  // By the time a class is chosen, the model is there; what is wrong is said by the search itself.
+  call("/api/model", { method: "POST" }).catch(() => null);
 }
 
 input.addEventListener("change", () => choose(input.files[0]));
@@ -34,7 +36,9 @@ form.addEventListener("submit", async (event) => {
     return;
   }
   const button = form.querySelector("button");
+  const asking = document.getElementById("asking");
   button.disabled = true;
+  asking.textContent = "Asking the model …";
   await attempt(async () => {
     const address = `/api/search?${new URLSearchParams({ label: label.value, k: 24 })}`;
     const found = await call(address, { method: "POST", body: chosen });
@@ -47,6 +51,7 @@ form.addEventListener("submit", async (event) => {
       element("h2", {}, title), element("p", { class: "soft" }, "Failures with the nearest profiles:"), gallery));
     gallery.scrollIntoView({ block: "nearest" });
   });
+  asking.textContent = "";
   button.disabled = false;
 });
 

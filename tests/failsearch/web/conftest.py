@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -108,6 +109,15 @@ def connect() -> Iterator[Connect]:
     yield _connect
     for client in clients:
         client.close()
+
+
+def finished(client: TestClient) -> dict:
+    """Wait for the job behind the pages to end, and return it."""
+    deadline = time.monotonic() + 120
+    while (job := client.get("/api/job").json()["job"])["active"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return job
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from failsearch.web.jobs import Job, Jobs
 from indexer.errors import LockedError, SettingError
 
-from .conftest import Connect
+from .conftest import Connect, finished
 
 
 def ended(jobs: Jobs) -> Job:
@@ -72,10 +72,7 @@ def test_modes_are_found_behind_the_page(connect: Connect, own_index: Path) -> N
     client = connect(own_index)
     assert client.get("/api/job").json() == {"job": None}
     assert client.post("/api/modes/find").status_code == 202
-    deadline = time.monotonic() + 60
-    while (job := client.get("/api/job").json()["job"])["active"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    job = finished(client)
     assert (job["state"], job["address"]) == ("done", "/modes")
 
 

@@ -15,7 +15,7 @@ from search.listing import list_samples
 from search.modes import read_modes
 from search.neighbours import search
 
-from .conftest import HOSTILE, Connect, make_hostile_index
+from .conftest import HOSTILE, Connect, finished, make_hostile_index
 
 HTML = {"accept": "text/html"}
 
@@ -158,11 +158,16 @@ def test_an_index_with_nothing_found_says_what_to_do(connect: Connect, own_index
     assert client.get("/api/modes").status_code == 404
 
 
-def test_the_map_places_every_failure(client: TestClient) -> None:
+def test_the_map_places_every_failure(connect: Connect, own_index: Path) -> None:
+    client = connect(own_index)
+    assert client.get("/api/map").status_code == 404
+    assert 'data-start="/api/map/make"' in client.get("/map", headers=HTML).text
+    assert client.post("/api/map/make").status_code == 202
+    assert finished(client)["address"] == "/map"
     found = client.get("/api/map").json()
     assert len(found["ids"]) == len(found["x"]) == len(found["mode"]) == 48
     assert all(0 <= value <= 1 for value in (*found["x"], *found["y"]))
-    assert client.get("/map", headers=HTML).status_code == 200
+    assert '<canvas id="map"' in client.get("/map", headers=HTML).text
 
 
 def test_a_thousand_classes_stay_small(connect: Connect, tmp_path: Path) -> None:
