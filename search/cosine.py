@@ -1,8 +1,8 @@
 """Exact cosine search: a blocked float32 pass finds candidates, float64 products rank them.
 
 The float32 pass may round in an order that depends on block sizes and threads. Its scores only
-choose candidates: everything within `TOLERANCE` of the k-th score is scored again in float64, so
-what is returned is the true order, with ties by id, however the pass was cut.
+choose candidates: everything that may reach the k-th score is scored again in float64, so what is
+returned is the true order, with ties by id, however the pass was cut.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,18 +12,7 @@ import numpy as np
 
 from . import topk
 from .column import Column
-from .products import FEW_QUERIES, blocks, exact_dots, few_products
-from .threads import in_threads
-
-TOLERANCE = 1e-4
-"""Half-width of the band around the k-th score in which candidates are ranked again.
-
-A float32 sum whose terms pass through D additions each is off by at most D 2^-24 times the sum of
-their magnitudes (Higham, Accuracy and Stability of Numerical Algorithms, 4.2), which is at most 1
-for unit vectors (Cauchy-Schwarz); the square root halves the like error of the norm. So D up to
-1,000 is covered. Ours is below: dot products cut into runs of `RUN` have `RUN` / 8 where a
-processor adds eight lanes, matrix products of OpenBLAS a block of at most 768 and one addition a
-block."""
+from .products import FEW_QUERIES, TOLERANCE, blocks, exact_dots, few_products, norms
 
 SLACK = 64
 """Candidates kept beyond k in the blocked pass; where more tie, they are looked for again."""
@@ -83,76 +72,97 @@ def exact_search(
     """
     if not len(queries):
         return []
-    units = unit_rows(queries)
     chosen = np.arange(len(profiles.column)) if among is None else among
-    banned = exclude if exclude is not None else [np.empty(0, np.int64)] * len(units)
+    banned = exclude if exclude is not None else [np.empty(0, np.int64)] * len(queries)
+    asked = _Asked(queries, _lengths(queries), [k + len(rows) for rows in banned])
     found: dict[int, Hits] = {}
-
-    def rank_each(items: Iterator[tuple[int, np.ndarray]]) -> None:
-        for row, positions in items:
+    for candidates in _candidates(profiles, asked, chosen):
+        for row, positions in candidates.items():
             for one in banned[row]:
                 positions = positions[positions != one]
-            found[row] = rank(profiles, units[row], positions, k)
-
-    for candidates in _candidates(profiles, units, chosen, [k + len(rows) for rows in banned]):
-        in_threads(rank_each, candidates)
-    return [found[row] for row in range(len(units))]
+            candidates[row] = positions
+        found |= _rank(profiles, asked, candidates, k)
+    return [found[row] for row in range(len(queries))]
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
     """Return rows scaled to length 1 in float64, as float32 [n, F]; NaN for rows of zeros."""
-    units = np.empty(vectors.shape, np.float32)
-    for row, unit in zip(vectors, units, strict=True):  # one by one they stay in the cache
-        wide = row.astype(np.float64)
-        length = np.sqrt(np.vecdot(wide, wide))
-        unit[:] = wide / length if length else np.nan
-    return units
+    return (vectors / _lengths(vectors)[:, None]).astype(np.float32)
 
 
-def rank(profiles: Profiles, query: np.ndarray, positions: np.ndarray, k: int) -> Hits:
-    """Score candidate rows in float64 and return the best k, ties by id.
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """Return the length of every row, float64 [n]; NaN for rows of zeros."""
+    lengths = norms(Column((vectors,), vectors.shape[1]))
+    lengths[lengths == 0] = np.nan
+    return lengths
 
-    Args:
-        profiles: the rows.
-        query: float32 [F] of any length but zero.
-        positions: candidates, int64 [m].
-        k: rows to return.
-    """
-    scores = exact_cosines(profiles, query, positions)
-    present = ~np.isnan(scores)
-    positions, scores = positions[present], scores[present]
-    if len(positions) > k:  # spares the ids of candidates that cannot be among the best
-        floor = np.partition(scores, -k)[-k]
-        positions, scores = positions[scores >= floor], scores[scores >= floor]
-    keys: tuple[np.ndarray, ...] = (-scores,)
-    if len(np.unique(scores)) < len(scores):
-        keys = (np.array(profiles.names(positions), dtype=object), -scores)
-    order = np.lexsort(keys)[:k]
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Queries float32 [q, F], their lengths float64 [q] (NaN for 0), and how many rows to find."""
+
+    vectors: np.ndarray
+    lengths: np.ndarray
+    wanted: Sequence[int]
+
+
+def _rank(
+    profiles: Profiles, asked: _Asked, candidates: dict[int, np.ndarray], k: int
+) -> dict[int, Hits]:
+    """Score the candidates of some queries in float64 and return the best k of each."""
+    if not candidates:
+        return {}
+    rows = np.array(list(candidates))
+    counts = [len(positions) for positions in candidates.values()]
+    positions = np.concatenate(list(candidates.values()))
+    dots = [exact_dots(profiles.column, asked.vectors[q], p) for q, p in candidates.items()]
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is the NaN of a row of zeros
+        cosines = np.concatenate(dots) / profiles.norms[positions]
+    cosines = np.clip(cosines / np.repeat(asked.lengths[rows], counts), -1, 1).astype(np.float32)
+    owners = np.repeat(rows, counts)
+    order = np.lexsort((-cosines, owners))  # NaN comes last
+    positions, cosines = positions[order], cosines[order]
+    same = (cosines[1:] == cosines[:-1]) & (owners[1:] == owners[:-1])
+    plain = ~np.isin(rows, owners[1:][same]) & ~np.isin(rows, owners[np.isnan(cosines)])
+    found = {}
+    first = 0
+    for row, count, simple in zip(rows.tolist(), counts, plain.tolist(), strict=True):
+        part = slice(first, first + (min(k, count) if simple else count))
+        hits = Hits(positions[part], cosines[part])
+        found[row] = hits if simple else _settled(profiles, hits, k)
+        first += count
+    return found
+
+
+def _settled(profiles: Profiles, hits: Hits, k: int) -> Hits:
+    """Return the best k of hits, ties by id, without rows that have no cosine."""
+    present = ~np.isnan(hits.scores)
+    positions, scores = hits.positions[present], hits.scores[present]
+    if len(scores) > k:  # spares the ids of rows that cannot be among the best
+        reached = scores >= scores[k - 1]
+        positions, scores = positions[reached], scores[reached]
+    names = np.array(profiles.names(positions), dtype=object)
+    order = np.lexsort((names, -scores))[:k]
     return Hits(positions[order], scores[order])
 
 
-def exact_cosines(profiles: Profiles, query: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return the cosines of rows with the query, float64 rounded to float32 [m], NaN for zeros."""
-    dots = exact_dots(profiles.column, query, positions)
-    wide = query.astype(np.float64)
-    lengths = profiles.norms[positions] * np.sqrt(np.vecdot(wide, wide))
-    lengths[lengths == 0] = np.nan
-    return np.clip(dots / lengths, -1, 1).astype(np.float32)
-
-
 def _candidates(
-    profiles: Profiles, units: np.ndarray, chosen: np.ndarray, wanted: Sequence[int]
-) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Yield lists of (query, positions): all rows that may be among the best `wanted` of each."""
-    keys = np.full((len(units), max(wanted) + SLACK), topk.ABSENT)
-    for positions, scores in _scored_blocks(profiles, units, chosen):
+    profiles: Profiles, asked: _Asked, chosen: np.ndarray
+) -> Iterator[dict[int, np.ndarray]]:
+    """Yield the positions of all rows that may be among the best of a query, by query."""
+    keys = np.full((len(asked.vectors), max(asked.wanted) + SLACK), topk.ABSENT)
+    everyone = np.arange(len(keys))
+    for positions, scores in _scored_blocks(profiles, asked, everyone, chosen):
         topk.merge_into(keys, scores, positions)
     scores, positions = topk.unpack(topk.descending(keys))
-    floors, whole = _floors(scores, wanted)
-    yield [
-        (row, positions[row][scores[row] >= floors[row]]) for row in np.flatnonzero(whole).tolist()
-    ]
-    yield from _at_least(profiles, units, chosen, floors, np.flatnonzero(~whole))
+    floors, whole = _floors(scores, asked.wanted)
+    yield {
+        row: positions[row][scores[row] >= floors[row]] for row in np.flatnonzero(whole).tolist()
+    }
+    step = max(1, _SCORES // max(len(chosen), 1))
+    rest = np.flatnonzero(~whole)
+    for first in range(0, len(rest), step):
+        yield _at_least(profiles, asked, rest[first : first + step], floors, chosen)
 
 
 def _floors(scores: np.ndarray, wanted: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -168,46 +178,40 @@ def _floors(scores: np.ndarray, wanted: Sequence[int]) -> tuple[np.ndarray, np.n
 
 
 def _at_least(
-    profiles: Profiles,
-    units: np.ndarray,
-    chosen: np.ndarray,
-    floors: np.ndarray,
-    queries: np.ndarray,
-) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Yield (query, all positions whose score reaches its floor) for some of the queries."""
-    step = max(1, _SCORES // max(len(chosen), 1))
-    for first in range(0, len(queries), step):
-        rows = queries[first : first + step]
-        reached: list[list[np.ndarray]] = [[] for _ in rows]
-        for positions, scores in _scored_blocks(profiles, units[rows], chosen):
-            for found, hits in zip(reached, scores >= floors[rows, None], strict=True):
-                found.append(positions[hits])
-        yield [(int(row), np.concatenate(f)) for row, f in zip(rows, reached, strict=True)]
+    profiles: Profiles, asked: _Asked, rows: np.ndarray, floors: np.ndarray, chosen: np.ndarray
+) -> dict[int, np.ndarray]:
+    """Return all positions whose score reaches the floor of a query, for some of the queries."""
+    reached: dict[int, list[np.ndarray]] = {row: [] for row in rows.tolist()}
+    for positions, scores in _scored_blocks(profiles, asked, rows, chosen):
+        for found, hits in zip(reached.values(), scores >= floors[rows, None], strict=True):
+            found.append(positions[hits])
+    return {row: np.concatenate(found) for row, found in reached.items()}
 
 
 def _scored_blocks(
-    profiles: Profiles, units: np.ndarray, chosen: np.ndarray
+    profiles: Profiles, asked: _Asked, rows: np.ndarray, chosen: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (positions int64 [n], cosines float32 [q, n]) of the rows chosen."""
-    if len(units) <= FEW_QUERIES:
-        products = few_products(profiles.column, chosen, units)
-        yield chosen, _normalised(products, profiles, chosen)
+    """Yield (positions int64 [n], cosines float32 [q, n]) of some queries with the rows chosen."""
+    vectors = asked.vectors if len(rows) == len(asked.vectors) else asked.vectors[rows]
+    lengths = asked.lengths[rows, None].astype(np.float32)
+
+    def cosines(products: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is the NaN of a row of zeros
+            products /= profiles.norms[positions].astype(np.float32)
+        products /= lengths
+        return products
+
+    column, places_there = profiles.column.at_hand(chosen)
+    if len(rows) <= FEW_QUERIES:
+        yield chosen, cosines(few_products(column, places_there, vectors), chosen)
         return
-    for places, rows in blocks(profiles.column, chosen):
+    step = max(1, _SCORES // len(rows))
+    for places, block in blocks(column, places_there):
         positions = chosen[places]
-        step = max(1, _SCORES // len(units))
-        for first in range(0, len(rows), step):
+        for first in range(0, len(block), step):
             part = slice(first, first + step)
             # This way round BLAS cuts the many rows between its threads, not the few queries.
-            scores = (rows[part] @ units.T).T
-            yield positions[part], _normalised(scores, profiles, positions[part])
-
-
-def _normalised(products: np.ndarray, profiles: Profiles, positions: np.ndarray) -> np.ndarray:
-    """Divide products [q, n] by the norms of their rows, in place."""
-    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is the NaN of a row of zeros
-        products /= profiles.norms[positions].astype(np.float32)
-    return products
+            yield positions[part], cosines((block[part] @ vectors.T).T, positions[part])
 
 
 def query_block(column: Column) -> int:

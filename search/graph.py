@@ -1,31 +1,24 @@
 """The k-nearest-neighbour graph under the cosine: one blocked pass over half of all pairs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from indexer.errors import SettingError
 
 from . import topk
+from .column import Rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 BLOCK = 1024
-"""Rows a block. Two blocks of ResNet-50 profiles (26,560 columns) take 218 MB."""
+"""Rows a block."""
 
 Progress = Callable[[int, int], None]
 """Called with (pairs done, pairs in all)."""
-
-
-class Vectors(Protocol):
-    """Rows of floats that are read slice by slice: an array, or rows gathered from a column."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -92,21 +85,24 @@ class NeighbourGraph:
 
 
 def knn_graph(
-    vectors: Vectors,
+    vectors: np.ndarray | Rows,
     k: int,
     *,
     block: int = BLOCK,
+    norms: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the k nearest neighbours of every row among all others, by cosine.
 
     Each pair of blocks is multiplied once and serves both sides, so the work is half of a plain
-    all-pairs product. Memory beyond `vectors` is a few arrays of block x block and n x k.
+    all-pairs product. Memory beyond `vectors` is two blocks of rows, where they are gathered or
+    widened, and a few arrays of block x block and n x k.
 
     Args:
-        vectors: float32 [n, F]; any scale, float16 is widened block by block.
+        vectors: float32 [n, F], of any scale, or rows of a column.
         k: neighbours a row, at least 1; reduced to n - 1 where there are fewer others.
         block: rows a block.
+        norms: lengths of the rows [n], where they are known.
         progress: called after each pair of blocks.
 
     Returns:
@@ -121,37 +117,55 @@ def knn_graph(
     n = len(vectors)
     keys = np.full((n, min(k, max(n - 1, 0))), topk.ABSENT)
     if keys.size:
-        inverse = inverse_norms(vectors, block)
-        starts = range(0, n, block)
+        inverse = _inverse_norms(vectors, block) if norms is None else _inverse(norms)
         total, done = n * (n + 1) // 2, 0
-        for start in starts:
-            left = _rows(vectors, start, block)
-            for other in starts[start // block :]:
-                right = left if other == start else _rows(vectors, other, block)
-                scores = left @ right.T
-                scores *= inverse[start : start + block, None]
-                scores *= inverse[None, other : other + block]
-                _merge_pair(keys, scores, start, other)
-                a, b = scores.shape
-                done += a * (a + 1) // 2 if other == start else a * b
-                if progress is not None:
-                    progress(done, total)
+        for start, other, left, right in _pairs(vectors, block):
+            scores = left @ right.T
+            scores *= inverse[start : start + block, None]
+            scores *= inverse[None, other : other + block]
+            _merge_pair(keys, scores, start, other)
+            a, b = scores.shape
+            done += a * (a + 1) // 2 if start == other else a * b
+            if progress is not None:
+                progress(done, total)
     scores, indices = topk.unpack(topk.descending(keys))
     return indices.astype(np.int32), np.clip(scores, -1, 1)
 
 
-def inverse_norms(vectors: Vectors, block: int = BLOCK) -> np.ndarray:
-    """Return 1 / |row| as float32 [n]; NaN for zero rows."""
+def _pairs(
+    vectors: np.ndarray | Rows, block: int
+) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Yield (start, other start, rows, other rows) of all pairs of blocks, start ≤ other.
+
+    Rows are valid until the next pair: those that are copied share two buffers.
+    """
+    n = len(vectors)
+    shape = (2, min(block, n), vectors.column.width) if isinstance(vectors, Rows) else (2, 0)
+    buffers = np.empty(shape, np.float32)
+
+    def read(start: int, buffer: np.ndarray) -> np.ndarray:
+        rows = slice(start, min(start + block, n))
+        if isinstance(vectors, Rows):
+            return vectors.read(rows, buffer[: rows.stop - start])
+        return np.asarray(vectors[rows], dtype=np.float32)
+
+    for start in range(0, n, block):
+        left = read(start, buffers[0])
+        for other in range(start, n, block):
+            yield start, other, left, left if other == start else read(other, buffers[1])
+
+
+def _inverse(norms: np.ndarray) -> np.ndarray:
+    """Return 1 / norm as float32 [n]; NaN for zero."""
+    return (1 / np.where(norms == 0, np.nan, norms)).astype(np.float32)
+
+
+def _inverse_norms(vectors: np.ndarray | Rows, block: int) -> np.ndarray:
     norms = np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), block):
-        rows = _rows(vectors, start, block)
+        rows = np.asarray(vectors[start : start + block], dtype=np.float32)
         norms[start : start + block] = np.sqrt(np.vecdot(rows, rows))
-    norms[norms == 0] = np.nan
-    return 1 / norms
-
-
-def _rows(vectors: Vectors, start: int, block: int) -> np.ndarray:
-    return np.asarray(vectors[start : start + block], dtype=np.float32)
+    return _inverse(norms)
 
 
 def _merge_pair(keys: np.ndarray, scores: np.ndarray, start: int, other: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from .column import PIECE_BYTES, RUN, Column, Piece, numkong, widened
+from .column import PIECE_BYTES, Column, Piece, numkong, widened
 from .threads import in_threads
 
 FEW_QUERIES = 4
@@ -19,24 +19,42 @@ FEW_QUERIES = 4
 _STORED_BYTES = 2**22
 """Bytes of rows multiplied at once where they lie: starting a piece costs nothing beside."""
 
-_HALF_SCALE = np.float32(4096)
-"""Lifts the parts of a query out of the range where half floats lose precision."""
+_MEASURED_BYTES = 2**18
+"""Bytes of rows that are copied as float64 at once."""
+
+_SEGMENT = 512
+"""Values of a dot product summed at once, about."""
+
+_HALF_RUN = 2**15
+"""Values of a dot product that numkong sums at once, in eight lanes or more."""
+
+_HALF_TOP = np.float32(2**13)
+"""Bound of the values of a query in half floats."""
+
+TOLERANCE = 2.5e-4
+"""How far a product may be off, in parts of the product of both lengths.
+
+A float32 sum whose terms pass through D additions each is off by at most D 2^-24 times the sum of
+their magnitudes (Higham, Accuracy and Stability of Numerical Algorithms, 4.2), which is at most
+the product of the lengths (Cauchy-Schwarz). So D up to 4,096 is covered. Ours is below:
+`_SEGMENT` and one addition a segment, `_HALF_RUN` / 8, and in matrix products of OpenBLAS a block
+of at most 768 and one addition a block."""
 
 Dots = Callable[[np.ndarray], np.ndarray]
 """Gives the products of rows as they are stored [n, F] with all queries, float32 [q, n]."""
 
 
-def few_products(column: Column, positions: np.ndarray, units: np.ndarray) -> np.ndarray:
+def few_products(column: Column, positions: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Return the products of chosen rows with a few queries, float32 [q, n].
 
     Args:
         column: the profiles.
         positions: rows to multiply, int64 [n], ascending.
-        units: queries of length 1, float32 [q, F].
+        queries: float32 [q, F].
     """
-    products = np.empty((len(units), len(positions)), np.float32)
-    dots = half_dots(units) if column.dtype == np.float16 else None
-    dots = dots or float_dots(units)
+    products = np.empty((len(queries), len(positions)), np.float32)
+    dots = half_dots(queries) if column.dtype == np.float16 else None
+    dots = dots or float_dots(queries)
     whole = len(positions) == len(column)
     size = column.rows_in(_STORED_BYTES if whole else PIECE_BYTES)
 
@@ -79,43 +97,50 @@ def norms(column: Column) -> np.ndarray:
     def measure(pieces: Iterator[Piece]) -> None:
         for piece in pieces:
             wide = piece.part[piece.rows].astype(np.float64)
-            found[piece.places] = np.sqrt(np.vecdot(wide, wide))
+            # Unlike a product by BLAS, this starts no threads.
+            found[piece.places] = np.sqrt(np.einsum("ij,ij->i", wide, wide))
 
-    size = column.rows_in(PIECE_BYTES)
+    size = column.rows_in(_MEASURED_BYTES)
     in_threads(measure, list(column.pieces(np.arange(len(column)), size)))
     return found
 
 
 def exact_dots(column: Column, query: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return the dot products of rows with one query [F], in any order, float64 [m].
+    """Return the products of rows, in any order, with one query [F], summed in float64: [m].
 
-    Products of float32 values are exact in float64, and added in it.
+    Those of float32 values are exact in float64; numkong, where it is installed, needs no copies
+    for that.
     """
     library = numkong()
-    if library is not None:  # it widens on the way
-        rows = column.each(positions)
-        return np.array([library.dot(widened(row), query) for row in rows], np.float64)
-    wide = query.astype(np.float64)
     rows = column.each(positions)
-    return np.array([np.vecdot(row.astype(np.float64), wide) for row in rows], np.float64)
+    if library is not None:
+        rows = rows if column.dtype == np.float32 else map(widened, rows)
+        return np.array([library.dot(row, query) for row in rows], np.float64)
+    wide = query.astype(np.float64)
+    return np.array([np.einsum("i,i", row.astype(np.float64), wide) for row in rows], np.float64)
 
 
-def float_dots(units: np.ndarray) -> Dots:
+def float_dots(queries: np.ndarray) -> Dots:
     """Return the products of float32 rows, or of half floats widened before."""
-    runs = [slice(first, first + RUN) for first in range(0, units.shape[1], RUN)]
+    width = queries.shape[1]
+    count = max(1, width // _SEGMENT)
+    even = width // count * count
+    cut = queries[:, :even].reshape(len(queries), count, -1)
 
     def dots(rows: np.ndarray) -> np.ndarray:
         wide = widened(rows)
-        products = np.zeros((len(units), len(rows)), np.float32)
-        for unit, sums in zip(units, products, strict=True):
-            for run in runs:
-                sums += np.vecdot(wide[:, run], unit[run])
+        # In segments, since numpy keeps the interpreter's lock for less than 500 dot products.
+        segments = wide[:, :even].reshape(len(wide), count, -1)
+        products = np.empty((len(queries), len(wide)), np.float32)
+        for query, segment, sums in zip(queries, cut, products, strict=True):
+            sums[:] = np.vecdot(segments, segment).sum(axis=1)
+            sums += np.vecdot(wide[:, even:], query[even:])
         return products
 
     return dots
 
 
-def half_dots(units: np.ndarray) -> Dots | None:
+def half_dots(queries: np.ndarray) -> Dots | None:
     """Return the products of half-float rows by numkong; None where it is not installed.
 
     Rows are multiplied as they are stored, at twice the speed of widening them first. A query
@@ -125,17 +150,20 @@ def half_dots(units: np.ndarray) -> Dots | None:
     library = numkong()
     if library is None:
         return None
-    scaled = units * _HALF_SCALE
+    # Powers of two, which bring every query to where half floats have their full precision.
+    top = np.abs(queries).max(axis=1, keepdims=True)
+    scales = np.exp2(np.floor(np.log2(_HALF_TOP / np.where(top == 0, 1, top))))
+    scaled = queries * scales
     high = scaled.astype(np.float16)
     low = (scaled - high).astype(np.float16)
     halves = np.concatenate([high, low])
-    runs = [slice(first, first + RUN) for first in range(0, units.shape[1], RUN)]
+    runs = [slice(first, first + _HALF_RUN) for first in range(0, queries.shape[1], _HALF_RUN)]
     packed = [library.dots_pack(np.ascontiguousarray(halves[:, run])) for run in runs]
 
     def dots(rows: np.ndarray) -> np.ndarray:
         sums = np.zeros((len(rows), len(halves)), np.float32)
-        for run, queries in zip(runs, packed, strict=True):
-            sums += np.asarray(library.dots_packed(rows[:, run], queries))
-        return (sums[:, : len(units)] + sums[:, len(units) :]).T / _HALF_SCALE
+        for run, part in zip(runs, packed, strict=True):
+            sums += np.asarray(library.dots_packed(rows[:, run], part))
+        return (sums[:, : len(queries)] + sums[:, len(queries) :]).T / scales
 
     return dots

@@ -15,8 +15,10 @@ from .neighbours import SearchSettings, parsed
 from .predicates import Filter
 from .snapshot import Among, Snapshot, snapshot
 
-GRAPH_BLOCK_BYTES = 192 * 2**20
-"""Bytes of one of the two float32 blocks of profiles that the pass holds."""
+GRAPH_BLOCK_BYTES = 288 * 2**20
+"""Bytes of one of the two float32 blocks of profiles that the pass holds, at most."""
+
+_BLOCK_ROWS = 4096
 
 
 def neighbour_graph(
@@ -55,13 +57,23 @@ def neighbour_graph(
     positions = np.arange(len(version)) if positions is None else positions
     ids = np.array(version.ids(positions), dtype=object)
     positions = positions[np.argsort(ids, kind="stable")]
-    block = max(1, GRAPH_BLOCK_BYTES // (4 * max(version.column.width, 1)))
-    rows = version.column.subset(positions)
-    indices, scores = knn_graph(rows, k, block=min(block, 4096), progress=progress)
+    indices, scores = knn_graph(
+        version.column.subset(positions),
+        k,
+        block=_block(len(positions), version.column.width),
+        norms=version.norms[positions],
+        progress=progress,
+    )
     graph = NeighbourGraph(tuple(version.ids(positions)), indices, scores)
     arrays = {"positions": positions, "indices": indices, "scores": scores}
     cache.write(path, lambda file: np.savez(file, **arrays))
     return graph
+
+
+def _block(rows: int, width: int) -> int:
+    """Return the rows of a block, such that all blocks are about equally long."""
+    most = max(1, min(GRAPH_BLOCK_BYTES // (4 * max(width, 1)), _BLOCK_ROWS))
+    return -(-rows // max(1, -(-rows // most))) or 1
 
 
 def _digest(settings: SearchSettings, filters: Sequence[Filter]) -> str:
