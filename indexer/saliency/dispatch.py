@@ -7,12 +7,12 @@ from functools import partial
 from torch import Tensor
 
 from .kernels import convolution, cpu, gpu
+from .passes import fast_convolve, fast_input_gradient, onednn
 from .products import (
     CACHE,
     Geometry,
-    convolve,
+    correlation_rowsum,
     depthwise_rowsum,
-    input_gradient,
     looped_rowsum,
     matmul_rowsum,
     outer_rowsum,
@@ -23,6 +23,8 @@ from .products import (
 FEW_POSITIONS = 200
 """Up to this many positions, a product per tap costs less than a library call per sample."""
 FEW_DEPTHWISE_POSITIONS = 400
+MANY_TAPS = 16
+"""From this many taps on, a depthwise layer's positions make a kernel for oneDNN."""
 WIDE_MAP = 64 * 64
 NARROW_ROW = 16
 """Where I * kw is less and the map at least that wide, the kernel's tiles stay half empty: the
@@ -56,13 +58,13 @@ class Dispatcher:
         """Run a convolution: [B, O, OH, OW]."""
         if self._winograd(x, weight, conv):
             return convolution.convolve(x, weight, bias, conv.padding)
-        return convolve(x, weight, bias, conv)
+        return fast_convolve(x, weight, bias, conv)
 
     def input_gradient(self, x: Tensor, g: Tensor, weight: Tensor, conv: Geometry) -> Tensor:
         """Differentiate a convolution by its input: [B, I, H, W]."""
         if max(conv.padding) <= 2 and self._winograd(g, weight, conv):
             return convolution.input_gradient(g, weight, conv.padding)
-        return input_gradient(x, g, weight, conv)
+        return fast_input_gradient(x, g, weight, conv)
 
     def conv(self, x: Tensor, g: Tensor, weight: Tensor, conv: Geometry) -> Path:
         """Choose for a convolution with x [B, I, H, W], g [B, O, OH, OW]."""
@@ -81,6 +83,9 @@ class Dispatcher:
             rowsum = partial(pointwise_rowsum, conv=conv, scratch=scratch)
             return Path("matmul", f"1x1 at {P} positions", rowsum)
         depthwise = conv.groups == x.shape[1] == g.shape[1]
+        if depthwise and conv.taps >= MANY_TAPS and onednn(x):
+            rowsum = partial(correlation_rowsum, conv=conv)
+            return Path("correlation", f"{conv.taps} taps at {P} positions", rowsum)
         if (FEW_DEPTHWISE_POSITIONS if depthwise else FEW_POSITIONS) < P and not x.is_cuda:
             return Path("loop", f"{P} positions", looped)
         if depthwise:

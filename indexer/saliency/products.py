@@ -130,6 +130,23 @@ def depthwise_rowsum(x: Tensor, g: Tensor, conv: Geometry) -> Tensor:
     return rows
 
 
+def correlation_rowsum(x: Tensor, g: Tensor, conv: Geometry) -> Tensor:
+    """Row sums of a depthwise convolution (G = I = O) by another depthwise convolution.
+
+    The gradient of tap t is sum_p g(p) x(p * stride + t * dilation - padding): output t of a
+    convolution of x with g as its kernel, in which stride and dilation have changed places. Every
+    channel of every sample is a channel of that convolution.
+    """
+    B, channels = g.shape[:2]
+    gradients = torch.conv2d(
+        x.reshape(1, B * channels, *x.shape[2:]),
+        g.reshape(B * channels, 1, *g.shape[2:]),
+        None, conv.dilation, conv.padding, conv.stride, B * channels,
+    )  # fmt: skip
+    taps = gradients[:, :, : conv.kernel[0], : conv.kernel[1]]
+    return taps.abs().sum((2, 3)).view(B, channels)
+
+
 def looped_rowsum(x: Tensor, g: Tensor, weight: Tensor, conv: Geometry) -> Tensor:
     """Row sums of any convolution by the library's weight gradient, one sample at a time."""
     rows = torch.empty(g.shape[:2], dtype=_sum_dtype(g), device=g.device)

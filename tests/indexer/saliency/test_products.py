@@ -10,6 +10,7 @@ from indexer.saliency.products import (
     Geometry,
     conv_gradients,
     convolve,
+    correlation_rowsum,
     depthwise_rowsum,
     linear_gradients,
     looped_rowsum,
@@ -83,6 +84,7 @@ def test_depthwise_formula(case):
     x, g, weight, conv = case
     rows = per_sample_gradients(x, g, weight, conv).abs().flatten(2).sum(2)
     torch.testing.assert_close(depthwise_rowsum(x, g, conv), rows)
+    torch.testing.assert_close(correlation_rowsum(x, g, conv), rows)
 
 
 @pytest.mark.parametrize("tokens", [1, 5])
@@ -98,3 +100,12 @@ def test_half_precision_products_sum_in_float32():
     rows = matmul_rowsum(x.bfloat16(), g.bfloat16())
     assert rows.dtype == torch.float32
     torch.testing.assert_close(rows, matmul_rowsum(x, g), rtol=2e-2, atol=0)
+
+
+def test_depthwise_layers_of_many_taps_are_correlations():
+    x, g, weight = torch.randn(2, 6, 9, 8), torch.randn(2, 6, 5, 4), torch.randn(6, 1, 5, 5)
+    conv = Geometry((5, 5), (2, 2), (2, 2), groups=6)
+    path = Dispatcher(kernels=False).conv(x, g, weight, conv)
+    assert path.name == "correlation"
+    rows = per_sample_gradients(x, g, weight, conv).abs().flatten(2).sum(2)
+    torch.testing.assert_close(path.rowsum(x, g), rows)
