@@ -14,7 +14,7 @@ from . import topk
 from .column import Column
 from .products import FEW_QUERIES, TOLERANCE, blocks, exact_dots, few_products, norms
 
-SLACK = 64
+SLACK = 32
 """Candidates kept beyond k in the blocked pass; where more tie, they are looked for again."""
 
 QUERY_BYTES = 32 * 2**20

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 BLOCK = 1024
 """Rows a block."""
 
+_FEW = 512
+"""Rows that meet a block at once."""
+
 Progress = Callable[[int, int], None]
 """Called with (pairs done, pairs in all)."""
 
@@ -121,10 +124,10 @@ def knn_graph(
         total, done = n * (n + 1) // 2, 0
         for start, other, left, right in _pairs(vectors, block):
             scores = left @ right.T
-            scores *= inverse[start : start + block, None]
-            scores *= inverse[None, other : other + block]
-            _merge_pair(keys, scores, start, other)
             a, b = scores.shape
+            scores *= inverse[start : start + a, None]
+            scores *= inverse[None, other : other + b]
+            _merge_pair(keys, scores, start, other)
             done += a * (a + 1) // 2 if start == other else a * b
             if progress is not None:
                 progress(done, total)
@@ -135,24 +138,28 @@ def knn_graph(
 def _pairs(
     vectors: np.ndarray | Rows, block: int
 ) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
-    """Yield (start, other start, rows, other rows) of all pairs of blocks, start ≤ other.
+    """Yield (start, other start, rows, other rows) such that every pair of rows meets once.
 
-    Rows are valid until the next pair: those that are copied share two buffers.
+    A block meets itself, then all rows behind it, a few at a time. Rows are valid until the next
+    pair: those that are copied share two buffers.
     """
-    n = len(vectors)
-    shape = (2, min(block, n), vectors.column.width) if isinstance(vectors, Rows) else (2, 0)
-    buffers = np.empty(shape, np.float32)
+    n, few = len(vectors), min(block, _FEW)
+    width = vectors.column.width if isinstance(vectors, Rows) else 0
+    block_buffer, few_buffer = (
+        np.empty((min(size, n), width), np.float32) for size in (block, few)
+    )
 
-    def read(start: int, buffer: np.ndarray) -> np.ndarray:
-        rows = slice(start, min(start + block, n))
+    def read(start: int, size: int, buffer: np.ndarray) -> np.ndarray:
+        rows = slice(start, min(start + size, n))
         if isinstance(vectors, Rows):
             return vectors.read(rows, buffer[: rows.stop - start])
         return np.asarray(vectors[rows], dtype=np.float32)
 
     for start in range(0, n, block):
-        left = read(start, buffers[0])
-        for other in range(start, n, block):
-            yield start, other, left, left if other == start else read(other, buffers[1])
+        left = read(start, block, block_buffer)
+        yield start, start, left, left
+        for other in range(start + block, n, few):
+            yield start, other, left, read(other, few, few_buffer)
 
 
 def _inverse(norms: np.ndarray) -> np.ndarray:

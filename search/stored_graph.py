@@ -15,8 +15,8 @@ from .neighbours import SearchSettings, parsed
 from .predicates import Filter
 from .snapshot import Among, Snapshot, snapshot
 
-GRAPH_BLOCK_BYTES = 288 * 2**20
-"""Bytes of one of the two float32 blocks of profiles that the pass holds, at most."""
+GRAPH_BLOCK_BYTES = 160 * 2**20
+"""Bytes of the float32 block of profiles that the pass holds, at most."""
 
 _BLOCK_ROWS = 4096
 
