@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from .kernels import convolution, cpu, gpu
@@ -28,7 +29,8 @@ MANY_TAPS = 16
 WIDE_MAP = 64 * 64
 NARROW_ROW = 16
 """Where I * kw is less and the map at least that wide, the kernel's tiles stay half empty: the
-library's own weight gradient is faster."""
+library's own weight gradient is faster, unless threads share it, as they share out the samples to
+the kernel."""
 GPU_SCRATCH = 1 << 25
 """Elements of per-sample gradients held at a time on a GPU: 128 MiB in float32."""
 
@@ -73,9 +75,10 @@ class Dispatcher:
             return Path("outer", "a single position", partial(_flat_outer, groups=conv.groups))
         looped = partial(looped_rowsum, weight=weight, conv=conv)
         narrow = conv.groups == 1 and x.shape[1] * conv.kernel[1] < NARROW_ROW
-        if narrow and P >= WIDE_MAP and not x.is_cuda:
-            return Path("loop", f"{x.shape[1]} channels at {P} positions", looped)
         kernel = self._kernel(x, g, conv)
+        alone = torch.get_num_threads() == 1
+        if narrow and P >= WIDE_MAP and not x.is_cuda and (alone or kernel is None):
+            return Path("loop", f"{x.shape[1]} channels at {P} positions", looped)
         if kernel is not None:
             return kernel
         scratch = GPU_SCRATCH if x.is_cuda else CACHE

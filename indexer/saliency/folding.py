@@ -58,7 +58,7 @@ class Normalization:
 
 def worth_folding(positions: int, weight: Tensor) -> bool:
     """Whether a batch's maps (positions per channel) outweigh a rewrite of the weights [O, ...]."""
-    return positions >= weight[0].numel()
+    return positions * weight.shape[0] >= weight.numel()
 
 
 @dataclass

@@ -88,7 +88,7 @@ class Interceptor(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.views: dict[tuple[int, int], float] = {}
-        self._batch = len(images)
+        self._batch = images.shape[0]
         self._slots = slots or {}
         self._tally = tally
         self.anchor = anchor
@@ -139,8 +139,8 @@ class Interceptor(TorchFunctionMode):
     def _reroute_conv2d(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, conv: Geometry, slots: tuple[int, ...]
     ) -> Tensor:
-        direct = id(weight) in self._slots and len(x) == self._batch
-        fold = direct and worth_folding(len(x) * conv.positions(x), weight)
+        direct = id(weight) in self._slots and x.shape[0] == self._batch
+        fold = direct and worth_folding(x.shape[0] * conv.positions(x), weight)
         normalization = self._consumers.plan.get(slots[0]) if fold else None
         call = Call(slots, weight, conv, None if normalization is None else normalization.scale)
         used = weight.detach()

@@ -16,18 +16,33 @@ def require_independent_samples(model: nn.Module) -> None:
     Raises:
         ModelError: a module is in training mode, or a BatchNorm keeps no running statistics.
     """
-    for name, module in model.named_modules():
-        label = f"{type(module).__name__} {name!r}" if name else "the model"
+    for module in _modules(model):
         if module.training:
             raise ModelError(
-                f"{label} is in training mode, which mixes samples or adds noise: "
+                f"{_label(module, model)} is in training mode, which mixes samples or adds noise: "
                 "call model.eval() first"
             )
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             raise ModelError(
-                f"{label} keeps no running statistics and mixes the samples of a batch: "
-                "profiles of single images are not defined for it"
+                f"{_label(module, model)} keeps no running statistics and mixes the samples of a "
+                "batch: profiles of single images are not defined for it"
             )
+
+
+def _modules(model: nn.Module) -> list[nn.Module]:
+    """Return the model and all modules within it, shared ones perhaps twice.
+
+    Unlike `model.modules()`, which keeps names and sets, this costs nothing beside a batch.
+    """
+    found = [model]
+    for module in found:
+        found.extend(child for child in module._modules.values() if child is not None)
+    return found
+
+
+def _label(module: nn.Module, model: nn.Module) -> str:
+    names = [name for name, other in model.named_modules() if other is module]
+    return f"{type(module).__name__} {names[0]!r}" if names[0] else "the model"
 
 
 def ordinary(tensor: Tensor) -> Tensor:
@@ -42,7 +57,8 @@ def only_trainable(model: nn.Module, weights: list[nn.Parameter]) -> Iterator[No
     Gradients are enabled within, whatever the caller's grad mode; `.grad` is never touched by
     passes that use `torch.autograd.grad`.
     """
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    parameters = (p for module in _modules(model) for p in module._parameters.values())
+    flags = [(p, p.requires_grad) for p in parameters if p is not None]
     try:
         for parameter, _ in flags:
             parameter.requires_grad_(False)

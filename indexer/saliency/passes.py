@@ -83,7 +83,8 @@ def _multiply(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     # Written into its place: a permuted product would be a view, which in-place layers refuse.
     shape = (B, weight.shape[1], H, W)
     result = torch.empty(shape, dtype=maps.dtype, memory_format=torch.channels_last)
-    pixels, target = (t.permute(0, 2, 3, 1).flatten(0, 2) for t in (maps, result))
+    pixels = maps.permute(0, 2, 3, 1).flatten(0, 2)
+    target = result.permute(0, 2, 3, 1).flatten(0, 2)
     if bias is None:
         torch.mm(pixels, weight, out=target)
     else:

@@ -69,7 +69,7 @@ class Tally:
     @property
     def batch(self) -> int:
         """Number of samples, B."""
-        return len(self.profiles)
+        return self.profiles.shape[0]
 
     def uses(self, slot: int) -> int:
         """How often the forward pass has used a unit weight so far."""
@@ -88,7 +88,7 @@ class Tally:
             g = g.reshape(self.batch, -1, g.shape[-1])
         for slot in call.slots:
             direct = call.weight is self._weights[slot] and self._uses[slot] == 1
-            if direct and len(x) == self.batch:
+            if direct and x.shape[0] == self.batch:
                 self._add_direct(slot, call, x, g)
                 continue
             waiting = self._waiting.setdefault(slot, [])

@@ -41,10 +41,10 @@ def why_not(x: Tensor, weight: Tensor, stride: Pair, dilation: Pair, groups: int
         dilation: as of `conv2d`.
         groups: as of `conv2d`.
     """
-    if reason := why_not_rowsum(x, weight):
-        return reason
     if weight.shape[2:] != (3, 3) or groups != 1 or {*pair(stride), *pair(dilation)} != {1}:
         return "only 3x3 convolutions of stride 1 are compiled"
+    if reason := why_not_rowsum(x, weight):
+        return reason
     if weight.shape[1] % _CHANNELS or weight.shape[0] % _CHANNELS:
         return f"channels {weight.shape[1]}, {weight.shape[0]} are no multiples of {_CHANNELS}"
     if not x.is_contiguous(memory_format=torch.channels_last):

@@ -47,6 +47,7 @@ def _path_name(library: ctypes.CDLL, path: int) -> str:
     return library.rowsum_path_name(path).decode()
 
 
+@cache
 def path_index(library: ctypes.CDLL, path: str | None) -> int:
     """Return the number of a path, the fastest if None; ValueError if it does not run here."""
     path = path or instruction_sets()[0]
