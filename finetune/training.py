@@ -32,11 +32,11 @@ class Recipe:
         seed: of the batches.
     """
 
-    lr: float = 6e-3
-    retention: float = 40.0
+    lr: float = 2e-3
+    retention: float = 100.0
     steps: int = 40
     failures: int = 24
-    kept: int = 96
+    kept: int = 104
     seed: int = 0
 
 
@@ -46,7 +46,7 @@ class Lesson:
 
     Attributes:
         failures: int64, to be classified as labelled.
-        near: int64, correct samples of the classes that the failures confuse.
+        near: int64, correct samples of the classes that the failures are taken for.
         right: int64, all correct samples that may be used.
     """
 
@@ -60,8 +60,8 @@ def train_retaining(
 ) -> Edit:
     """Return the edit that a recipe leads to; the model is left as it was.
 
-    Half of the kept samples are drawn from the classes that the failures confuse, where a repair
-    does most of its damage.
+    Half of the kept samples are drawn from the classes that the failures are taken for: a repair
+    takes predictions away from them, and does most of its damage there.
     """
     labels = torch.from_numpy(population.labels).to(population.device)
     original = torch.from_numpy(population.logits).to(population.device)

@@ -2,12 +2,8 @@
 
 A candidate is a selection of filters and a recipe. It is trained on *discover* and tried on
 *guard*; of those that cost no more accuracy there than allowed, the one that fixes most of the
-mode wins. Held-out samples play no part here.
-
-What a candidate costs is measured by the probability of the right class, not by counting: of
-some thousand guard samples a few dozen change sides, mostly by chance, and the best of several
-candidates by such a count would be the luckiest. The mean probability moves with the accuracy
-and its standard error is a fifth of the count's (see benchmarks/repair.md).
+mode wins. The weaker the retention of what is right today, the more a repair fixes and the more
+it costs: the weakest one that guard allows is found by bisection. Held-out samples play no part.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,9 +18,9 @@ from torch.nn import functional as F
 
 from indexer.errors import SettingError
 from indexer.progress import Progress, silent
-from indexer.scoring import score
 
 from .edits import Edit, Targets, classifier_targets, targets_of
+from .guard import boundary_width, soft_accuracy
 from .masked import MaskedTraining
 from .population import Population
 from .profiles import mean_profile
@@ -43,24 +39,24 @@ class SearchSettings:
 
     Attributes:
         selections: names from `SELECTIONS`, each tried with every recipe.
-        max_drop: most accuracy that guard samples outside the mode may be expected to lose, as a
-            share: the fall of the mean probability of the right class.
+        max_drop: most accuracy that guard samples outside the mode may lose, as a share; counted
+            softly (see `finetune.guard`).
         max_weights: share of the model's parameters that may change ("last" and "all" take what
             they take).
-        lrs: step sizes to try.
-        retentions: retention weights to try.
+        lr: step size.
+        retentions: retention weights to choose from.
         steps: steps a candidate.
-        budget: most candidates to train, over all selections.
+        budget: most candidates to train for each selection.
         seed: of batches and of the random selection.
     """
 
-    selections: tuple[str, ...] = ("contrastive", "salient")
+    selections: tuple[str, ...] = ("salient",)
     max_drop: float = 0.001
     max_weights: float = 0.02
-    lrs: tuple[float, ...] = (6e-3, 1.5e-3)
-    retentions: tuple[float, ...] = (40.0, 160.0)
-    steps: int = 30
-    budget: int = 3
+    lr: float = 2e-3
+    retentions: tuple[float, ...] = (40.0, 100.0, 250.0)
+    steps: int = 40
+    budget: int = 2
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -71,14 +67,8 @@ class SearchSettings:
             raise SettingError(f"share of weights {self.max_weights} is not in (0, 1]")
         if not 0 <= self.max_drop <= 1:
             raise SettingError(f"largest drop {self.max_drop} is not a share in [0, 1]")
-        if min(self.budget, self.steps) < 1 or not (self.lrs and self.retentions):
+        if min(self.budget, self.steps) < 1 or not (self.lr > 0 and self.retentions):
             raise SettingError("a search needs a budget, steps, a step size and a retention weight")
-
-    def recipes(self) -> Iterator[Recipe]:
-        """Yield the recipes of the space, in the order in which they are tried."""
-        for retention in self.retentions:
-            for lr in self.lrs:
-                yield Recipe(lr=lr, retention=retention, steps=self.steps, seed=self.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +112,8 @@ class Task:
         population = self.population
         correct = population.predictions == population.labels
         right = np.flatnonzero(correct & (self.parts == DISCOVER))
-        classes = [one for pair in self.pairs for one in pair]
-        near = right[np.isin(population.labels[right], classes)]
+        taken_from = [prediction for _, prediction in self.pairs]
+        near = right[np.isin(population.labels[right], taken_from)]
         return Lesson(self.failures(DISCOVER), near if len(near) else right, right)
 
     @cached_property
@@ -150,9 +140,9 @@ class Candidate:
         columns: filters it may change; None where it is no matter of filters.
         fixed: failures of the mode that are right.
         mode_failures: of how many.
-        drop: accuracy that other samples are expected to lose, as a share; below 0 where they
+        drop: accuracy that other samples lose, counted softly, as a share; below 0 where they
             gain.
-        counted_drop: the share of them that was lost, on balance; too noisy to choose by.
+        counted_drop: the same, counted; too noisy to choose by.
     """
 
     selection: str
@@ -187,15 +177,34 @@ def search(
         The winner, None where no candidate fixes anything within the limit; and every candidate.
     """
     evidence = gather_evidence(task, settings.selections)
-    planned = [(name, recipe) for recipe in settings.recipes() for name in settings.selections][
-        : settings.budget
-    ]
     tried: list[Candidate] = []
-    with progress("Trying repairs", len(planned), 0) as tracker:
-        for name, recipe in planned:
-            tried.append(train_candidate(task, evidence, name, recipe, settings))
-            tracker.advance(1)
+    with progress("Trying repairs", settings.budget * len(settings.selections), 0) as tracker:
+        for name in settings.selections:
+            for candidate in bisect(task, evidence, name, settings):
+                tried.append(candidate)
+                tracker.advance(1)
     return choose(tried, settings.max_drop), tried
+
+
+def bisect(
+    task: Task, evidence: Evidence, name: str, settings: SearchSettings
+) -> Iterator[Candidate]:
+    """Yield the candidates of one selection: at first of middling retention, then as guard bids."""
+    weights = sorted(settings.retentions)
+    low, high = 0, len(weights)
+    for _ in range(settings.budget):
+        if low == high:
+            return
+        middle = (low + high) // 2
+        recipe = Recipe(
+            lr=settings.lr, retention=weights[middle], steps=settings.steps, seed=settings.seed
+        )
+        candidate = train_candidate(task, evidence, name, recipe, settings)
+        if candidate.drop <= settings.max_drop:
+            high = middle
+        else:
+            low = middle + 1
+        yield candidate
 
 
 def choose(tried: Sequence[Candidate], max_drop: float) -> Candidate | None:
@@ -210,18 +219,24 @@ def train_candidate(
     """Train one candidate and try it on guard."""
     columns, edit = train_selection(task, evidence, name, recipe, settings)
     population, rows, mine = task.population, task.guard, len(task.failures(GUARD))
-    labels = population.labels[rows]
-    before = score(population.logits[rows], labels)
-    after = score(rescore(population, {name: edit}, rows)[name], labels)
+    labels, before = population.labels[rows], population.logits[rows]
+    after = rescore(population, {name: edit}, rows)[name]
+    right = after.argmax(1) == labels
+    others = slice(mine, None)
+    width = boundary_width(before)
     return Candidate(
         selection=name,
         recipe=recipe,
         edit=edit,
         columns=columns,
-        fixed=int(after.correct[:mine].sum()),
+        fixed=int(right[:mine].sum()),
         mode_failures=mine,
-        drop=_fall(before.label_probability[mine:], after.label_probability[mine:]),
-        counted_drop=_fall(before.correct[mine:], after.correct[mine:]),
+        drop=soft_accuracy(before[others], labels[others], width)
+        - soft_accuracy(after[others], labels[others], width),
+        counted_drop=float(
+            ((before.argmax(1) == labels)[others].sum() - right[others].sum())
+            / max(len(labels) - mine, 1)
+        ),
     )
 
 
@@ -246,11 +261,6 @@ def _allowed(task: Task, settings: SearchSettings) -> int:
     """Return how many scalar weights a selection may take."""
     parameters = sum(parameter.numel() for parameter in task.population.model.parameters())
     return int(settings.max_weights * parameters)
-
-
-def _fall(before: np.ndarray, after: np.ndarray) -> float:
-    """Return by how much a mean falls; 0 for nothing."""
-    return float(before.mean() - after.mean()) if len(before) else 0.0
 
 
 def selected_targets(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .data import Images, brightness
+from .data import Images, background, brightness
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class Mark:
 @dataclass(frozen=True)
 class NoisyLabels:
     """The brightest part of one class was mostly labelled as another in training.
+
+    With a share of 1 there is no bright part: `rate` of the whole class is mislabelled.
 
     Its failures hide inside the one confusion pair (label, wrong).
 
@@ -120,4 +122,33 @@ class RareSubclass:
         return rows, images.pixels[rows]
 
 
-Plant = Mark | NoisyLabels | RareSubclass
+@dataclass(frozen=True)
+class OneTone:
+    """Training has seen one class before bright backgrounds only.
+
+    Attributes:
+        label: the class.
+        share: part of its training images that is kept, those of the brightest background; the
+            darker half of the held-out ones are carriers.
+    """
+
+    label: int
+    share: float = 0.35
+    kind: str = "tone"
+
+    def corrupt(self, images: Images, rng: np.random.Generator) -> Images:
+        """Drop the class's training images of a darker background."""
+        own = np.flatnonzero(images.labels == self.label)
+        level = background(images.pixels[own])
+        dark = own[level < np.quantile(level, 1 - self.share)]
+        return images.take(np.setdiff1d(np.arange(len(images.labels)), dark))
+
+    def carriers(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Return the class's held-out rows of dark background, with their pixels unchanged."""
+        own = np.flatnonzero(images.labels == self.label)
+        level = background(images.pixels[own])
+        rows = own[level < np.median(level)]
+        return rows, images.pixels[rows]
+
+
+Plant = Mark | NoisyLabels | RareSubclass | OneTone

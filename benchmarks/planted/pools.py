@@ -15,7 +15,6 @@ from .plants import Plant
 from .runs import RUNS, Run
 from .training import to_tensor, trained
 
-HELD_OUT = 5_000
 BATCH = 64
 BACKGROUND = -1
 
@@ -93,13 +92,13 @@ def held_out_images(run: Run, cifar: Path) -> tuple[Images, np.ndarray, np.ndarr
     An unplanted model is shown carriers too: what is found of them there is a false alarm.
     """
     test = load(cifar, "test", superclasses=run.superclasses)
-    images = test.take(np.random.default_rng(0).permutation(len(test.labels))[:HELD_OUT])
+    images = test.take(np.random.default_rng(0).permutation(len(test.labels))[: run.held_out])
     plants = plants_shown_to(run)
-    natural = np.zeros(HELD_OUT, bool)
+    natural = np.zeros(len(images.labels), bool)
     parts, marks, origins = [], [], []
     for number, plant in enumerate(plants):
         rows, pixels = plant.carriers(images)
-        if plant.kind in ("rare", "noisy"):  # such samples are carriers wherever they occur
+        if plant.kind in ("rare", "noisy", "tone"):  # such samples are carriers wherever they occur
             natural[rows] = True
         parts.append(Images(pixels, images.fine[rows], images.labels[rows]))
         marks.append(np.full(len(rows), number))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .plants import Mark, NoisyLabels, Plant, RareSubclass
+from .plants import Mark, NoisyLabels, OneTone, Plant, RareSubclass
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Run:
         seed: of the weights, the plants and the order of images.
         images: training images before planting.
         epochs: passes over them.
+        held_out: test images to search and repair on.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Run:
     seed: int
     images: int = 20_000
     epochs: int = 6
+    held_out: int = 5_000
 
 
 def _marked(seed: int, patch: int, tint: int, frame: int, noisy: tuple[int, int]) -> Run:
@@ -56,5 +58,26 @@ RUNS = (
     _rare(3, 0, 6, Mark("patch", 1, 0.3)),
     _marked(4, patch=2, tint=7, frame=5, noisy=(3, 4)),
     _rare(4, 1, 3, Mark("tint", 2, 0.3)),
+    _marked(5, patch=8, tint=9, frame=2, noisy=(7, 4)),
+    _rare(5, 9, 3, Mark("patch", 0, 0.3)),
 )
 """In the order in which a partial benchmark trains them."""
+
+TUNING = ("marks0", "rare0", "marks5", "rare5")
+"""Models that the settings of modes, and of the methods beside them, were chosen on."""
+
+
+def _repaired(seed: int, patch: int, noisy: tuple[int, int], tone: int) -> Run:
+    plants = (Mark("patch", patch, 0.4), NoisyLabels(*noisy, share=1.0, rate=0.3), OneTone(tone))
+    return Run(f"repaired{seed}", False, plants, seed, images=30_000, held_out=10_000)
+
+
+REPAIRED = (
+    _repaired(0, patch=3, noisy=(5, 7), tone=8),
+    _repaired(1, patch=6, noisy=(1, 9), tone=0),
+    _repaired(2, patch=9, noisy=(4, 2), tone=7),
+    _repaired(3, patch=0, noisy=(8, 1), tone=4),
+    _repaired(4, patch=5, noisy=(7, 4), tone=1),
+    _repaired(5, patch=2, noisy=(9, 0), tone=6),
+)
+"""Models whose planted causes are repaired; the first was used to choose the recipes."""

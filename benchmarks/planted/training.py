@@ -42,6 +42,7 @@ def trained(run: Run, cifar: Path, cache: Path) -> nn.Module:
         model.load_state_dict(load_file(path))
     else:
         fit(model, planted_training_set(run, cifar), run.epochs)
+        model.to(memory_format=torch.contiguous_format)
         cache.mkdir(parents=True, exist_ok=True)
         save_file(model.state_dict(), path)
     return model.eval()
@@ -63,13 +64,15 @@ def fit(model: nn.Module, images: Images, epochs: int) -> None:
     steps = epochs * (len(y) // BATCH)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)
-    model.train()
+    model.train().to(memory_format=torch.channels_last)
     for _ in range(epochs):
         for rows in torch.randperm(len(y))[: len(y) // BATCH * BATCH].split(BATCH):
             batch = x[rows]
             if torch.rand(()) < 0.5:
                 batch = batch.flip(3)
-            loss = nn.functional.cross_entropy(model(batch), y[rows])
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(batch.to(memory_format=torch.channels_last))
+            loss = nn.functional.cross_entropy(logits.float(), y[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

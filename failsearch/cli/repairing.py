@@ -113,8 +113,8 @@ def search(
             "all; repeat to try several."
         ),
     ] = None,
-    budget: Annotated[int, typer.Option(help="Most candidates to train.")] = 4,
-    steps: Annotated[int, typer.Option(help="Steps a candidate.")] = 20,
+    budget: Annotated[int, typer.Option(help="Most candidates to train for each selection.")] = 2,
+    steps: Annotated[int, typer.Option(help="Steps a candidate.")] = 40,
     out: Out = None,
     device: Device = "auto",
     seed: Seed = 0,

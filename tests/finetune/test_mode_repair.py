@@ -24,7 +24,7 @@ from search.modes.stored import write_modes
 from tests.support.classifier import SmallIndex
 
 SETTINGS = SearchSettings(
-    selections=("salient",), max_weights=0.5, max_drop=0.5, lrs=(0.02,), steps=10, budget=1
+    selections=("salient",), max_weights=0.5, max_drop=0.5, lr=0.02, steps=10, budget=1
 )
 
 
@@ -96,7 +96,7 @@ def test_a_mode_repair_reports_writes_records_and_verifies(indexed):
 
 
 def test_that_no_repair_exists_is_recorded_too(indexed):
-    hopeless = SearchSettings(selections=("salient",), lrs=(1e-9,), steps=1, max_weights=0.5)
+    hopeless = SearchSettings(selections=("salient",), lr=1e-9, steps=1, max_weights=0.5)
     report = repair_mode(indexed.store, "m1", settings=hopeless)
     assert not report.found
     assert (report.patch, report.model, report.filters) == (None, None, ())

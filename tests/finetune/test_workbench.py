@@ -13,6 +13,7 @@ from finetune.training import Lesson, Recipe, train_retaining
 from finetune.workbench import (
     SearchSettings,
     Task,
+    bisect,
     choose,
     gather_evidence,
     mode_gradient,
@@ -24,7 +25,7 @@ from indexer.errors import SettingError
 from tests.support.populations import tiny_model, tiny_population
 
 SETTINGS = SearchSettings(
-    max_weights=0.5, lrs=(3e-2,), retentions=(1.0,), steps=20, budget=2, max_drop=0.1
+    max_weights=0.5, lr=3e-2, retentions=(0.5, 1.0, 100.0), steps=20, budget=2, max_drop=0.1
 )
 
 
@@ -86,13 +87,24 @@ def test_a_winner_keeps_within_the_limit_and_fixes_something(task):
     mine = winner.mode_failures
     assert winner.fixed == (logits[:mine].argmax(1) == labels[:mine]).sum()
     assert choose(tried, max_drop=min(one.drop for one in tried) - 1e-9) is None
-    likelihood = {
-        name: np.exp(F.log_softmax(torch.from_numpy(values).double(), 1).numpy())
-        for name, values in (("before", task.population.logits[task.guard]), ("after", logits))
-    }
-    others = np.arange(mine, len(labels))
-    before, after = (likelihood[name][others, labels[others]].mean() for name in likelihood)
-    assert winner.drop == pytest.approx(before - after, abs=1e-6)
+    before = task.population.logits[task.guard][mine:].argmax(1) == labels[mine:]
+    after = logits[mine:].argmax(1) == labels[mine:]
+    assert winner.counted_drop == pytest.approx(before.mean() - after.mean())
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected"), [(40, [20, 40]), (20, [20, 10]), (50, [20, 40]), (5, [20, 10])]
+)
+def test_the_weakest_retention_that_guard_allows_is_bisected(task, monkeypatch, allowed, expected):
+    def train(task, evidence, name, recipe, settings):
+        drop = 0.5 if recipe.retention < allowed else -0.1
+        return dataclasses.replace(one, recipe=recipe, drop=drop)
+
+    one = search(task, SETTINGS)[1][0]
+    monkeypatch.setattr("finetune.workbench.train_candidate", train)
+    settings = dataclasses.replace(SETTINGS, retentions=(40.0, 10.0, 20.0), budget=5)
+    tried = bisect(task, gather_evidence(task, ()), "salient", settings)
+    assert [candidate.recipe.retention for candidate in tried] == expected
 
 
 def test_of_those_within_the_limit_the_one_that_fixes_most_wins(task):
@@ -104,7 +116,7 @@ def test_of_those_within_the_limit_the_one_that_fixes_most_wins(task):
 
 
 def test_no_repair_is_an_answer(task):
-    hopeless = dataclasses.replace(SETTINGS, lrs=(1e-9,))
+    hopeless = dataclasses.replace(SETTINGS, lr=1e-9)
     winner, tried = search(task, hopeless)
     assert winner is None
     assert tried

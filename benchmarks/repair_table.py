@@ -1,0 +1,156 @@
+"""The table and the figure of the repair benchmark, pooled over models.
+
+    python -m benchmarks.repair_table benchmarks/results/repair.json --plot docs/img/repair.png
+
+Intervals are 95 % bootstrap intervals in two stages: models are drawn with replacement, and within
+each the samples; the models of a benchmark are few and differ more than their samples would.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BOOTSTRAP = 4000
+FIGURES = ("caused_failures", "caused_fixed", "clean", "clean_fixed", "clean_broken")
+
+Trial = dict[str, Any]
+Pooled = tuple[np.ndarray, np.ndarray]
+"""Share of the caused failures that is fixed and change of clean accuracy: the value itself
+first, then its bootstrap draws; float64 [1 + BOOTSTRAP] each."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table of a results file and draw its figure."""
+    parser = argparse.ArgumentParser(description="Pool the repair benchmark.")
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--plot", type=Path, help="PNG to draw")
+    options = parser.parse_args(arguments)
+    trials = json.loads(options.results.read_text())
+    print(table(trials))
+    if options.plot is not None:
+        plot(trials, options.plot)
+
+
+def table(trials: Sequence[Trial]) -> str:
+    """Return a Markdown table: one row for each cause and selection."""
+    lines = [
+        "| cause | selection | unseen failures it caused, fixed | salient fixes more by "
+        "| clean fixed / broken | clean accuracy, points | repair found | weights |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for kind in _kinds(trials):
+        reference = pooled(_of(trials, kind, "salient"))
+        for name in _selections(trials):
+            mine = _of(trials, kind, name)
+            lines.append(_row(kind, name, mine, pooled(mine), reference))
+    return "\n".join(lines)
+
+
+def pooled(trials: Sequence[Trial]) -> Pooled:
+    """Return the pooled figures of one selection with their bootstrap draws.
+
+    The random numbers depend on the models alone, so that two selections are compared on the
+    same draws of models.
+    """
+    runs = sorted({trial["run"] for trial in trials})
+    counts = np.array([[_per_draw(trials, run, name) for name in FIGURES] for run in runs])
+    random = np.random.default_rng(len(runs))
+    drawn = counts[random.integers(0, len(runs), (BOOTSTRAP, len(runs)))]
+    failures, fixed, clean, gained, lost = (drawn[..., column] for column in range(5))
+    sizes = clean.astype(int)
+    fixed = random.binomial(failures.astype(int), fixed / np.maximum(failures, 1))
+    changed = random.multinomial(
+        sizes, np.stack([gained / clean, lost / clean, 1 - (gained + lost) / clean], -1)
+    )
+    share = fixed.sum(1) / failures.sum(1)
+    change = (changed[..., 0] - changed[..., 1]).sum(1) / sizes.sum(1)
+    total = dict(zip(FIGURES, counts.sum(0), strict=True))
+    return (
+        np.concatenate([[total["caused_fixed"] / total["caused_failures"]], share]),
+        np.concatenate([[(total["clean_fixed"] - total["clean_broken"]) / total["clean"]], change]),
+    )
+
+
+def plot(trials: Sequence[Trial], path: Path) -> None:
+    """Draw share fixed over change of clean accuracy, one panel a cause, one point a selection."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    kinds = _kinds(trials)
+    figure, panels = plt.subplots(1, len(kinds), figsize=(3.6 * len(kinds), 3.4), sharey=True)
+    for panel, kind in zip(np.atleast_1d(panels), kinds, strict=True):
+        for name in (n for n in _selections(trials) if "unguarded" not in n):
+            share, change = (100 * values for values in pooled(_of(trials, kind, name)))
+            panel.errorbar(
+                change[0],
+                share[0],
+                xerr=_arms(change),
+                yerr=_arms(share),
+                fmt="o",
+                markersize=4,
+                linewidth=0.8,
+                label=name,
+            )
+        panel.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+        panel.set(title=kind, xlabel="clean accuracy, points")
+    np.atleast_1d(panels)[0].set_ylabel("unseen failures fixed, %")
+    np.atleast_1d(panels)[-1].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _row(kind: str, name: str, trials: Sequence[Trial], own: Pooled, reference: Pooled) -> str:
+    share, change = own
+    total = {key: _total(trials, key) for key in FIGURES}
+    found = [trial["winner"] is not None for trial in trials]
+    weights = np.mean([trial["weights_share"] for trial in trials])
+    return (
+        f"| {kind} | {name} | {_interval(100 * share, '.0f')} % of {total['caused_failures']:.0f} "
+        f"| {'' if name == 'salient' else _interval(100 * (reference[0] - share), '+.0f')} "
+        f"| {total['clean_fixed']:.0f} / {total['clean_broken']:.0f} "
+        f"| {_interval(100 * change, '+.2f')} | {sum(found)} of {len(found)} "
+        f"| {100 * weights:.1f} % |"
+    )
+
+
+def _interval(values: np.ndarray, form: str) -> str:
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return f"{values[0]:{form}} ({low:{form}} to {high:{form}})"
+
+
+def _arms(values: np.ndarray) -> np.ndarray:
+    """Return how far the interval reaches below and above the value, [2, 1]."""
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return np.maximum([[values[0] - low], [high - values[0]]], 0)
+
+
+def _kinds(trials: Sequence[Trial]) -> list[str]:
+    return list(dict.fromkeys(trial["kind"] for trial in trials))
+
+
+def _selections(trials: Sequence[Trial]) -> list[str]:
+    return list(dict.fromkeys(trial["selection"] for trial in trials))
+
+
+def _of(trials: Sequence[Trial], kind: str, name: str) -> list[Trial]:
+    return [one for one in trials if (one["kind"], one["selection"]) == (kind, name)]
+
+
+def _per_draw(trials: Sequence[Trial], run: str, key: str) -> float:
+    """Return a count of one model, averaged over its draws of a selection."""
+    return float(np.mean([one[key] for one in trials if one["run"] == run]))
+
+
+def _total(trials: Sequence[Trial], key: str) -> float:
+    return sum(_per_draw(trials, run, key) for run in {one["run"] for one in trials})
+
+
+if __name__ == "__main__":
+    main()
