@@ -73,12 +73,9 @@ VARIANTS: dict[str, Method] = {
     "embeddings weighted 0.8": _variant(embedding_weight=0.8),
     "typical members first": partial(failure_modes, rank=_most_typical),
     "signed z": partial(failure_modes, signed=True),
-    "z as it is": _variant(transform="identity"),
-    "rank": _variant(transform="rank"),
     "peaks over threshold": _variant(transform="peaks"),
     "layers not balanced": _variant(balance_layers=False),
     "64 dimensions": _variant(dimensions=64),
-    "256 dimensions": _variant(dimensions=256),
     "resolution 3": _variant(resolution=3.0),
     "resolution 8": _variant(resolution=8.0),
 }

@@ -1,14 +1,20 @@
 """Slice discovery methods that the modes are compared with; all see the same failures.
 
 Each takes a `Problem` and a budget and returns at most that many slices: arrays of rows of
-misclassified samples, best first, so that precision@10 reads the first ten of each.
+misclassified samples, best first, so that precision@10 reads the first ten of each. Their settings
+are the best of those tried on the models in `TUNING`; where it helps them, clusters show clear
+failures first, as the modes do.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+from scipy.linalg import eigh
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import PCA
+
+from search.modes.exemplars import typical_first
 
 from .problems import Problem
 
@@ -33,7 +39,7 @@ def highest_loss(problem: Problem, budget: int) -> Slices:
 
 def kmeans_embeddings(problem: Problem, budget: int) -> Slices:
     """Return k-means clusters of the failures' penultimate embeddings."""
-    return _kmeans(problem.embeddings[problem.failures], problem.failures, budget)
+    return _kmeans(problem.embeddings[problem.failures], problem, budget)
 
 
 def hdbscan_embeddings(problem: Problem, budget: int) -> Slices:
@@ -50,12 +56,20 @@ def hdbscan_embeddings(problem: Problem, budget: int) -> Slices:
     return [_by(rows[found.labels_ == cluster], strength) for cluster in largest]
 
 
-def domino(problem: Problem, budget: int, gamma: float = 10.0, steps: int = 60) -> Slices:
+def domino(
+    problem: Problem,
+    budget: int,
+    gamma: float = 10.0,
+    steps: int = 60,
+    *,
+    clear_first: bool = False,
+) -> Slices:
     """Return the slices of Domino's error-aware mixture (Eyuboglu et al. 2022, section 5.2).
 
     A mixture whose components share a diagonal Gaussian of the embedding with categorical
     distributions of label and prediction, each weighted by gamma; as in the paper's code the
-    embedding is reduced by PCA, components start from confusion pairs, and gamma is 10.
+    embedding is reduced by PCA, components start from confusion pairs, and gamma is 10. Members
+    come in the order of their weight in the component, times how clearly they fail if asked.
     """
     classes = problem.logits.shape[1]
     z = PCA(min(64, problem.embeddings.shape[1]), random_state=0).fit_transform(problem.embeddings)
@@ -80,6 +94,8 @@ def domino(problem: Problem, budget: int, gamma: float = 10.0, steps: int = 60) 
         weight /= weight.sum(1, keepdims=True)
     rows = problem.failures
     best = weight[rows].argmax(1)
+    if clear_first:
+        weight *= 1 - problem.scores.label_probability[:, None]
     return [_by(rows[best == k], weight[:, k]) for k in range(budget) if (best == k).any()]
 
 
@@ -108,7 +124,7 @@ def spotlight(problem: Problem, budget: int, mass: float = 0.01, steps: int = 80
 def kmeans_last_layer(problem: Problem, budget: int) -> Slices:
     """Return k-means clusters of the failures' normalized last-layer gradients."""
     gradients = _unit(last_layer_gradients(problem, problem.failures))
-    return _kmeans(PCA(64, random_state=0).fit_transform(gradients), problem.failures, budget)
+    return _kmeans(PCA(64, random_state=0).fit_transform(gradients), problem, budget)
 
 
 def influence_embeddings(problem: Problem, budget: int, rank: int = 64) -> Slices:
@@ -118,9 +134,10 @@ def influence_embeddings(problem: Problem, budget: int, rank: int = 64) -> Slice
     all samples, which stands in for the Hessian.
     """
     everything = last_layer_gradients(problem, np.arange(len(problem.labels)))
-    values, vectors = np.linalg.eigh(everything.T @ everything / len(everything))
-    leading = vectors[:, -rank:] / np.sqrt(values[-rank:] + 1e-8)
-    return _kmeans(everything[problem.failures] @ leading, problem.failures, budget)
+    moment = everything.T @ everything / len(everything)
+    values, vectors = eigh(moment, subset_by_index=(len(moment) - rank, len(moment) - 1))
+    leading = vectors / np.sqrt(values + 1e-8)
+    return _kmeans(everything[problem.failures] @ leading, problem, budget)
 
 
 def last_layer_gradients(problem: Problem, rows: np.ndarray) -> np.ndarray:
@@ -139,6 +156,7 @@ PEERS: dict[str, Method] = {
     "k-means, embeddings": kmeans_embeddings,
     "HDBSCAN, embeddings": hdbscan_embeddings,
     "Domino mixture": domino,
+    "Domino, clear failures first": partial(domino, clear_first=True),
     "Spotlight": spotlight,
     "k-means, last layer": kmeans_last_layer,
     "InfEmbed": influence_embeddings,
@@ -167,14 +185,17 @@ def _gaussian(distance: np.ndarray, mass: float) -> np.ndarray:
     return np.exp(-((distance / high) ** 2) / 2)
 
 
-def _kmeans(vectors: np.ndarray, rows: np.ndarray, budget: int) -> Slices:
-    """Cluster and rank each cluster by closeness to its centre, largest cluster first."""
-    found = KMeans(min(budget, len(vectors)), random_state=0)
-    cluster = found.fit_predict(vectors)
-    distance = np.linalg.norm(vectors - found.cluster_centers_[cluster], axis=1)
-    order = np.argsort(distance, kind="stable")
-    sizes = np.bincount(cluster)
-    return [rows[order[cluster[order] == k]] for k in np.argsort(-sizes, kind="stable")]
+def _kmeans(vectors: np.ndarray, problem: Problem, budget: int) -> Slices:
+    """Cluster the failures' vectors, largest cluster first, typical clear failures first."""
+    rows = problem.failures
+    cluster = KMeans(min(budget, len(vectors)), random_state=0).fit_predict(vectors)
+    features, probability = _unit(vectors - vectors.mean(0)), problem.scores.label_probability[rows]
+    slices = []
+    for k in np.argsort(-np.bincount(cluster), kind="stable"):
+        members = np.flatnonzero(cluster == k)
+        order = typical_first(features[members], probability[members])
+        slices.append(rows[members[order]])
+    return slices
 
 
 def _by(rows: np.ndarray, score: np.ndarray) -> np.ndarray:
