@@ -65,7 +65,7 @@ def once(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - at, result
 
 
-def repeated(call: Callable[[], Any], times: int = 3) -> Figures:
+def repeated(call: Callable[[], Any], times: int = 5) -> Figures:
     """Return the median seconds of some calls."""
     return {"seconds": float(np.median([once(call)[0] for _ in range(times)]))}
 

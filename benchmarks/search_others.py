@@ -45,8 +45,9 @@ def pq(ground: Ground) -> Figures:
     from lancedb.index import IvfPq
 
     table = ground.store.table("samples")
+    config = IvfPq(distance_type="cosine")
     with ground.store.commit("samples"):
-        seconds, _ = once(lambda: table.create_index("profile", config=IvfPq("cosine")))
+        seconds, _ = once(lambda: table.create_index("profile", config=config))
     size = next(index.size_bytes for index in table.list_indices() if index.columns == ["profile"])
     plain = lancedb_search(ground, refine=None, flat=False, count=QUERIES)
     refined = lancedb_search(ground, refine=10, flat=False, count=QUERIES)

@@ -345,7 +345,7 @@ class Store:
 
 def _connect(path: Path) -> "DBConnection":
     # lance writes warnings of its clustering to stderr by the dozen; users asked for none of it.
-    os.environ.setdefault("LANCE_LOG", "error")
+    os.environ.setdefault("LANCEDB_LOG", "error")
     import lancedb
 
     return lancedb.connect(path, read_consistency_interval=timedelta(0))

@@ -17,7 +17,7 @@ BLOCK_BYTES = 128 * 2**20
 PIECE_BYTES = 2**20
 """Bytes of stored rows that are gathered at once: they stay in a core's own cache."""
 
-AT_HAND_BYTES = 128 * 2**20
+AT_HAND_BYTES = 400 * 2**20
 """Bytes of stored rows that are kept together in memory."""
 
 

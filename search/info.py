@@ -1,16 +1,20 @@
 """How an index will be searched: which path, in what state, at what recall and latency."""
 
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from indexer.store import Store
 
 from . import cache
 from .ann import AnnReport, open_ann, read_report
-from .snapshot import PROFILES_FILE, snapshot
+from .products import few_products
+from .snapshot import PROFILES_FILE, Snapshot, snapshot
 
-BYTES_PER_MS = 15e6
-"""Speed of the exact path on a plain processor: 15 GB of profiles a second."""
+SAMPLED_BYTES = 64 * 2**20
+"""Bytes of profiles that are multiplied to measure the speed of the exact path."""
 
 
 @dataclass(frozen=True)
@@ -18,20 +22,21 @@ class SearchInfo:
     """The state of searching.
 
     Attributes:
-        path: "exact" or "ann": what a search among failures uses in a running process.
+        path: "exact" or "ann", by "failures" and "all": what a search among them uses in a running
+            process.
+        expected_ms: how long that takes: measured at the last build of the approximate index, else
+            by reading a part of the profiles now.
         ann: "absent", "ready", "stale" (built over other rows: build it again).
         unindexed: samples added after the build, which are searched exactly.
-        exact_ms: expected time of an exact search, by "failures" and "all": measured at the last
-            build of the approximate index, else estimated from the bytes to read.
         report: what was measured at that build.
         cache_bytes: size of the derived files beside the table.
         mapped: whether profiles are read where the database wrote them, rather than in a copy.
     """
 
-    path: str
+    path: dict[str, str]
+    expected_ms: dict[str, float]
     ann: str
     unindexed: int
-    exact_ms: dict[str, float]
     report: AnnReport | None
     cache_bytes: int
     mapped: bool
@@ -45,23 +50,34 @@ def search_info(store: Store) -> SearchInfo:
     """Describe how the index is searched now."""
     version = snapshot(store)
     report = read_report(store)
-    index = open_ann(version) if report is not None else None
-    ann = "absent" if report is None else "stale" if index is None else "ready"
-    row = version.column.width * version.column.parts[0].itemsize if len(version) else 0
-    expected = {
-        "failures": len(version.failures) * row / BYTES_PER_MS,
-        "all": len(version) * row / BYTES_PER_MS,
-    }
-    path = "exact"
-    if report is not None and index is not None:
-        expected = report.exact_ms
-        path = "ann" if report.ann_ms["failures"] < report.exact_ms["failures"] else "exact"
+    usable = report if report is not None and open_ann(version) is not None else None
+    exact = _measured(version) if usable is None else usable.exact_ms
+    times = {among: {"exact": exact[among]} for among in exact}
+    if usable is not None:
+        times = {among: {**times[among], "ann": usable.ann_ms[among]} for among in times}
+    path = {among: min(ways, key=lambda way: ways[way]) for among, ways in times.items()}
     return SearchInfo(
         path=path,
-        ann=ann,
-        unindexed=len(version) - report.rows if report is not None and index is not None else 0,
-        exact_ms=expected,
+        expected_ms={among: times[among][way] for among, way in path.items()},
+        ann="absent" if report is None else "stale" if usable is None else "ready",
+        unindexed=0 if usable is None else len(version) - usable.rows,
         report=report,
         cache_bytes=cache.size(store),
         mapped=not (version.folder / PROFILES_FILE).exists(),
     )
+
+
+def _measured(version: Snapshot) -> dict[str, float]:
+    """Return the milliseconds of an exact search, by what it takes to read some of the rows."""
+    column = version.column
+    query = np.ones((1, column.width), np.float32)
+    found = {}
+    for name, positions in (("failures", version.failures), ("all", np.arange(len(version)))):
+        some = positions[: column.rows_in(SAMPLED_BYTES)]
+        times = []
+        for _ in range(2):  # the first maps the pages
+            started = time.perf_counter()
+            few_products(column, some, query)
+            times.append(1e3 * (time.perf_counter() - started))
+        found[name] = min(times) * len(positions) / max(len(some), 1)
+    return found

@@ -54,8 +54,12 @@ def info(
 
 
 def _search_line(search: dict[str, Any]) -> str:
-    times = ", ".join(f"{ms:.1f} ms among {name}" for name, ms in search["exact_ms"].items())
-    line = f"{search['path']}; exact takes about {times}; approximate index {search['ann']}"
+    ways = {"exact": "exact", "ann": "approximate"}
+    line = ", ".join(
+        f"{ways[search['path'][among]]} among {among} (about {ms:.1f} ms)"
+        for among, ms in search["expected_ms"].items()
+    )
+    line += f"; approximate index {search['ann']}"
     if search["report"] is not None:
         line += f", recall@10 {search['report']['recall']:.3f}"
     if search["unindexed"]:

@@ -100,7 +100,6 @@ def test_automatic_choice_follows_the_measurement(
     fast = {"failures": 1.0, "all": 1.0}
     monkeypatch.setattr(ann, "read_report", lambda _: replace(report, exact_ms=slow, ann_ms=fast))
     assert search(indexed, "r1").method == "ann"
-    assert search_info(indexed).path in ("ann", "exact")
     monkeypatch.setattr(ann, "read_report", lambda _: replace(report, exact_ms=fast, ann_ms=slow))
     assert search(indexed, "r1").method == "exact"
 
@@ -118,11 +117,19 @@ def test_added_rows_are_found_though_not_indexed(tmp_path: Path) -> None:
 
 def test_an_index_over_other_rows_is_not_used(tmp_path: Path) -> None:
     store = make_index(tmp_path / "changed", rows=400)
-    assert search_info(store).ann == "absent"
+    before = search_info(store)
+    assert before.ann == "absent"
+    assert before.path == {"failures": "exact", "all": "exact"}
+    assert all(ms > 0 for ms in before.expected_ms.values())
     with pytest.raises(SettingError, match="build-ann"):
         search(store, "r1", SearchSettings(method="ann"))
     build_ann(store, partitions=1)
-    assert search_info(store).ann == "ready"
+    report, after = read_report(store), search_info(store)
+    assert after.ann == "ready"
+    assert report is not None
+    for among, way in after.path.items():
+        assert after.expected_ms[among] == min(report.exact_ms[among], report.ann_ms[among])
+        assert after.expected_ms[among] == getattr(report, f"{way}_ms")[among]
     with store.commit("samples"):
         store.table("samples").delete("id = 'r7'")
     assert search_info(store).ann == "stale"

@@ -115,3 +115,29 @@ def test_sparse_forms() -> None:
     assert union.nnz == 4
     assert (union != union.T).nnz == 0
     assert graph.to_sparse("mutual").nnz == 2
+
+
+@given(
+    n=st.integers(1, 5),
+    k=st.integers(1, 6),
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    seed=st.integers(0, 2**32 - 1),
+    order=st.sampled_from("CF"),
+)
+def test_blocks_merge_to_the_best_of_all(
+    n: int, k: int, sizes: list[int], seed: int, order: str
+) -> None:
+    random = np.random.default_rng(seed)
+    blocks = [random.integers(-2, 3, (n, size)).astype(np.float32) for size in sizes]  # many ties
+    for block in blocks:
+        block[random.random(block.shape) < 0.2] = np.nan
+    keys, first = np.full((n, k), topk.ABSENT), 0
+    for block in blocks:
+        indices = np.arange(first, first + block.shape[1])
+        topk.merge_into(keys, np.asarray(block, order=order), indices)  # type: ignore[call-overload]
+        first += block.shape[1]
+    scores, found = topk.unpack(topk.descending(keys))
+    for row, values in enumerate(np.concatenate(blocks, axis=1)):
+        best = sorted((-v, i) for i, v in enumerate(values) if not np.isnan(v))[:k]
+        assert [i for i in found[row] if i >= 0] == [i for _, i in best]
+        assert [s for s in scores[row] if not np.isnan(s)] == [-v for v, _ in best]
