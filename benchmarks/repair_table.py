@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     trials = json.loads(options.results.read_text())
     print(table(trials))
+    soft, counted = guard_errors(trials)
+    print(
+        f"\nguard misses the change by {soft:.2f} points (root mean square), a count {counted:.2f}"
+    )
     if options.plot is not None:
         plot(trials, options.plot)
 
@@ -48,6 +52,22 @@ def table(trials: Sequence[Trial]) -> str:
             mine = _of(trials, kind, name)
             lines.append(_row(kind, name, mine, pooled(mine), reference))
     return "\n".join(lines)
+
+
+def guard_errors(trials: Sequence[Trial]) -> tuple[float, float]:
+    """Return by how much the change of clean accuracy on guard differs from that on held-out.
+
+    Returns:
+        Root mean squares in points over all edits: counted softly, as the search does, and counted.
+    """
+    judged = [trial for trial in trials if trial["winner"] is not None]
+    change = np.array([(one["clean_fixed"] - one["clean_broken"]) / one["clean"] for one in judged])
+    soft, counted = (
+        100
+        * float(np.sqrt(np.mean((change + [one["winner"]["guard"][key] for one in judged]) ** 2)))
+        for key in ("drop", "counted_drop")
+    )
+    return soft, counted
 
 
 def pooled(trials: Sequence[Trial]) -> Pooled:

@@ -16,7 +16,8 @@ class TableSettings:
     """What the tables measure.
 
     Attributes:
-        samples: samples shown, each of another (label, prediction) pair.
+        samples: samples shown, each of another (label, prediction) pair; the whole index is
+            scored for each. May be 0.
         many: samples over which K and the switch-off check are averaged.
         share: least share of a chosen sample's neighbours that have its pair.
         neighbours: size of the group, the sample itself included.
@@ -40,8 +41,8 @@ class TableSettings:
     sweep: tuple[float, ...] = (1e-4, 1e-3)
 
     def __post_init__(self) -> None:
-        counts = (self.samples, self.many, self.seeds, self.scored_seeds)
-        if min(counts) < 1 or self.neighbours < 2:
+        counts = (self.many, self.seeds, self.scored_seeds)
+        if self.samples < 0 or min(counts) < 1 or self.neighbours < 2:
             raise SettingError(
                 f"tables need at least 1 sample, 1 draw and a group of 2: got {counts} "
                 f"and {self.neighbours}"

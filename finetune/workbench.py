@@ -38,7 +38,7 @@ class SearchSettings:
     """The space of a search and its limits.
 
     Attributes:
-        selections: names from `SELECTIONS`, each tried with every recipe.
+        selections: names from `SELECTIONS`, each searched in turn.
         max_drop: most accuracy that guard samples outside the mode may lose, as a share; counted
             softly (see `finetune.guard`).
         max_weights: share of the model's parameters that may change ("last" and "all" take what

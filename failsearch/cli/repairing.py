@@ -174,7 +174,7 @@ def _show_search(report: "ModeRepairReport", console: Console) -> None:
 @repair_group.command("table")
 def tables(
     db: Db = DEFAULT_DB,
-    samples: Annotated[int, typer.Option(help="Samples shown, each of another pair.", min=1)] = 3,
+    samples: Annotated[int, typer.Option(help="Samples shown, each of another pair.", min=0)] = 3,
     many: Annotated[int, typer.Option(help="Samples that means are taken over.", min=1)] = 50,
     seeds: Annotated[int, typer.Option(help="Draws of random filters.", min=1)] = 10,
     markdown: Annotated[
