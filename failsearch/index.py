@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from indexer.manifest import Manifest
     from search.ann import AnnReport
     from search.audit.report import AuditReport
+    from search.export import ReadImage
     from search.listing import Listing
     from search.modes import ModeReport
     from search.results import Sample, SearchResult
@@ -109,10 +110,19 @@ class Index:
 
         if path.suffix.lower() in FORMATS:
             return export(listing, path)
+        return export_folders(listing, path, self._image_reader())
+
+    def export_fiftyone(self, folder: Path) -> int:
+        """Write the failures as a data set for FiftyOne; see `search.audit.fiftyone`."""
+        from search.audit.fiftyone import export_fiftyone
+
+        return export_fiftyone(self.store, folder, self._image_reader())
+
+    def _image_reader(self) -> ReadImage:
         from indexer.datasets import open_source
 
         sources = [open_source(source) for source in self.manifest.sources]
-        return export_folders(listing, path, lambda s: sources[s.source or 0].read(s.ref or ""))
+        return lambda sample: sources[sample.source or 0].read(sample.ref or "")
 
     def search(
         self,

@@ -46,7 +46,7 @@ def export(listing: Listing, path: Path, form: str | None = None) -> int:
         StoreError: the file cannot be written.
     """
     if _format(path, form) == "jsonl":
-        with _writing(path):
+        with writing(path):
             _write_lines((sample.to_json() for sample in listing), path)
     else:
         write_table(listing.table, path, form)
@@ -66,7 +66,7 @@ def write_table(table: pa.Table, path: Path, form: str | None = None) -> None:
         StoreError: the file cannot be written.
     """
     form = _format(path, form)
-    with _writing(path):
+    with writing(path):
         if form == "parquet":
             import pyarrow.parquet as pq
 
@@ -87,17 +87,21 @@ def export_folders(listing: Listing, folder: Path, read_image: ReadImage) -> int
     Raises:
         StoreError: a file cannot be written.
     """
-    with _writing(folder):
+    with writing(folder):
         for sample in listing:
             image = read_image(sample)
-            pair = f"{_safe(sample.label_name)} as {_safe(sample.prediction_name)}"
-            target = folder / pair
-            target.mkdir(parents=True, exist_ok=True)
-            if isinstance(image, bytes):
-                (target / (_safe(sample.id) + _suffix(image))).write_bytes(image)
-            else:
-                image.save(target / (_safe(sample.id) + ".png"))
+            pair = f"{safe_name(sample.label_name)} as {safe_name(sample.prediction_name)}"
+            save_image(image, folder / pair, safe_name(sample.id))
     return len(listing)
+
+
+def save_image(image: "bytes | Image", folder: Path, name: str) -> None:
+    """Write an image into a folder: its bytes as they are, a picture as PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(image, bytes):
+        (folder / (name + _suffix(image))).write_bytes(image)
+    else:
+        image.save(folder / (name + ".png"))
 
 
 def _format(path: Path, form: str | None) -> str:
@@ -108,7 +112,8 @@ def _format(path: Path, form: str | None) -> str:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write into a StoreError that names the path."""
     try:
         yield
     except OSError as error:
@@ -132,7 +137,7 @@ def _csv_row(row: dict[str, object]) -> list[object]:
     return [json.dumps(value) if isinstance(value, list) else value for value in row.values()]
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """Return a file name for any text: itself where it is plain, else made so and told apart."""
     plain = _UNSAFE.sub("_", name).lstrip(".")[:_LONGEST]
     if plain == name:

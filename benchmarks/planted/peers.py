@@ -2,8 +2,8 @@
 
 Each takes a `Problem` and a budget and returns at most that many slices: arrays of rows of
 misclassified samples, best first, so that precision@10 reads the first ten of each. Their settings
-are the best of those tried on the models in `TUNING`; where it helps them, clusters show clear
-failures first, as the modes do.
+are those of their papers, or better ones found on the models in `TUNING`; k-means clusters show
+clear failures first, as the modes do, since that helps them.
 """
 
 from collections.abc import Callable

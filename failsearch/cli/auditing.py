@@ -1,7 +1,7 @@
 """The command that audits the data set."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -33,6 +33,10 @@ def audit(
             help="Profile label suspects under the suggested label as well; loads the model.",
         ),
     ] = False,
+    cleanlab: Annotated[
+        bool,
+        typer.Option("--cleanlab", help="Ask cleanlab too; needs pip install 'failsearch[audit]'."),
+    ] = False,
     export: Annotated[
         Path | None, typer.Option(help="Write .csv, .parquet or .jsonl.", metavar="FILE")
     ] = None,
@@ -46,21 +50,35 @@ def audit(
             metavar="PARQUET",
         ),
     ] = None,
+    fiftyone: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the failures with labels, predictions and modes for FiftyOne.",
+            metavar="DIR",
+        ),
+    ] = None,
+    graph: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the neighbour graph of embeddings for cleanlab, as scipy's npz.",
+            metavar="NPZ",
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Look for wrong labels, duplicates, leaks, shared causes and weak filters, with reasons."""
     import failsearch
-    from search.audit.settings import KINDS
+    from search.audit.settings import CLEANLAB, KINDS
 
     index = failsearch.open(db)
-    chosen: dict[str, Any] = {"kinds": tuple(kind)} if kind else {"kinds": KINDS}
+    kinds = tuple(kind or KINDS) + ((CLEANLAB,) if cleanlab else ())
     report = index.audit(
         against=failsearch.open(against) if against else None,
         relabel=relabel,
         device=device,
         top=top,
-        **chosen,
+        kinds=kinds,
     )
     if export is not None:
         from search.export import write_table
@@ -71,6 +89,12 @@ def audit(
         from search.export import write_table
 
         write_table(atlas_table(index.store), atlas, "parquet")
+    if fiftyone is not None:
+        index.export_fiftyone(fiftyone)
+    if graph is not None:
+        from search.audit.exchange import write_knn_graph
+
+        write_knn_graph(index.store, graph)
     if montage is not None:
         from failsearch.pictures import labels_montage, save_picture
 

@@ -1,16 +1,18 @@
 """Failures and neighbours in the forms that neighbouring tools read."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, save_npz
 from scipy.special import softmax
 
 from indexer.errors import SettingError
 from indexer.schema import EMBEDDING, HEAVY, ID, LOGITS, MODES, SAMPLES
 from indexer.store import Store
 
+from ..export import writing
 from ..graph import knn_graph
 from ..map import failure_map
 from ..modes import ModeSettings, read_modes
@@ -46,7 +48,8 @@ def atlas_table(store: Store, neighbours: int = 10) -> pa.Table:
     ]
     kind = pa.struct([("ids", pa.list_(pa.int64())), ("distances", pa.list_(pa.float32()))])
     x, y = failure_map(store).places.T
-    table = table.append_column("mode", pa.array(_mode_names(store, ids), pa.string()))
+    modes = list(map(mode_names(store).get, ids))
+    table = table.append_column("mode", pa.array(modes, pa.string()))
     table = table.append_column("x", pa.array(x)).append_column("y", pa.array(y))
     return table.append_column("neighbors", pa.array(near, kind))
 
@@ -96,8 +99,22 @@ def cleanlab_inputs(store: Store, neighbours: int = 10) -> CleanlabInputs:
     )
 
 
-def _mode_names(store: Store, ids: list[str]) -> list[str | None]:
+def write_knn_graph(store: Store, path: Path, neighbours: int = 10) -> None:
+    """Write the graph of `cleanlab_inputs` for `scipy.sparse.load_npz`; rows follow the index.
+
+    Raises:
+        SettingError: the index has no embeddings.
+        StoreError: the file cannot be written.
+    """
+    graph = cleanlab_inputs(store, neighbours).knn_graph
+    if graph is None:
+        raise SettingError(f"{store.path} has no embeddings, of which the graph is made")
+    with writing(path), path.open("wb") as file:
+        save_npz(file, graph)
+
+
+def mode_names(store: Store) -> dict[str, str]:
+    """Return the name of the mode of each grouped failure by id; empty without modes."""
     if store.read_table(MODES) is None:
-        return [None] * len(ids)
-    name = {sample: mode.name for mode in read_modes(store).modes for sample in mode.samples}
-    return [name.get(sample) for sample in ids]
+        return {}
+    return {sample: mode.name for mode in read_modes(store).modes for sample in mode.samples}

@@ -11,7 +11,7 @@ import pyarrow as pa
 from indexer.errors import StoreError
 from indexer.schema import FINDINGS
 
-from .settings import KINDS
+from .settings import CLEANLAB, KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ class Finding:
     """One suspect.
 
     Attributes:
-        kind: one of `KINDS`.
+        kind: one of `KINDS`, or "cleanlab".
         score: how strongly it is suspected; the higher the worse, comparable within a kind.
         subject: a sample id, a mode id, or a filter as layer:index.
         samples: ids to look at, the most telling first.
@@ -61,7 +61,7 @@ class Finding:
     suggested_probability: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
+        if self.kind not in (*KINDS, CLEANLAB):
             raise ValueError(f"no kind of finding {self.kind!r}")
         if not self.reason or "\n" in self.reason:
             raise ValueError(f"a finding needs a reason of one line, not {self.reason!r}")
@@ -150,7 +150,8 @@ def read_findings(store: "Store") -> AuditReport:
         del row["rank"]
         evidence = json.loads(row.pop("evidence"))
         findings.append(Finding(**row | {"samples": tuple(row["samples"]), "evidence": evidence}))
-    return AuditReport(tuple(findings), KINDS)
+    extra = (CLEANLAB,) if any(finding.kind == CLEANLAB for finding in findings) else ()
+    return AuditReport(tuple(findings), KINDS + extra)
 
 
 def _html_row(cells: Iterable[str]) -> str:

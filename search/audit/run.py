@@ -10,11 +10,12 @@ from indexer.store import Store
 
 from ..modes import ModeReport, find_modes, read_modes
 from .causes import causes, traits_of
+from .datalab import load_datalab, with_cleanlab
 from .duplicates import duplicates, leaks
 from .labels import Relabel, label_errors
 from .pictures import Pictures, read_pictures
 from .report import AuditReport, Finding, write_findings
-from .settings import CAUSES, DUPLICATES, FILTERS, LABELS, AuditSettings
+from .settings import CAUSES, CLEANLAB, DUPLICATES, FILTERS, LABELS, AuditSettings
 from .weak_filters import weak_filters
 
 
@@ -40,9 +41,12 @@ def audit(
         the findings, kind by kind.
 
     Raises:
+        SettingError: kind "cleanlab" without cleanlab.
         LockedError: another process is writing to the index.
     """
     settings = settings or AuditSettings()
+    if CLEANLAB in settings.kinds:
+        load_datalab()  # rather fail now than after the other kinds
     sources = _Sources(store)
     look: dict[str, Callable[[], list[Finding]]] = {
         LABELS: lambda: label_errors(store, settings, relabel),
@@ -53,8 +57,11 @@ def audit(
     findings = [
         finding
         for kind in settings.kinds
+        if kind in look
         for finding in sorted(look[kind](), key=lambda f: -f.score)[: settings.top]
     ]
+    if CLEANLAB in settings.kinds:
+        findings = with_cleanlab(store, findings, settings.top)
     report = AuditReport(tuple(findings), settings.kinds)
     write_findings(store, report)
     return report

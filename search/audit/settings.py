@@ -9,6 +9,8 @@ DUPLICATES = "duplicates"
 CAUSES = "causes"
 FILTERS = "filters"
 KINDS = (LABELS, DUPLICATES, CAUSES, FILTERS)
+CLEANLAB = "cleanlab"
+"""What cleanlab finds beyond these; only where it is asked for, since it is an extra."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class AuditSettings:
     """Settings of `audit`.
 
     Attributes:
-        kinds: which of `KINDS` to look for.
+        kinds: which of `KINDS` to look for; "cleanlab" as well where it is installed.
         top: findings kept of each kind.
         neighbours: neighbours that vote on the label of a suspect.
         similarity: correlation of two thumbnails, in 0..1, from which on they are duplicates.
@@ -33,10 +35,11 @@ class AuditSettings:
     effect: float = 0.3
 
     def __post_init__(self) -> None:
-        if unknown := [kind for kind in self.kinds if kind not in KINDS]:
-            raise SettingError(f"no kind of finding {unknown[0]!r}: choose {', '.join(KINDS)}")
+        known = ", ".join((*KINDS, CLEANLAB))
+        if unknown := [kind for kind in self.kinds if kind not in (*KINDS, CLEANLAB)]:
+            raise SettingError(f"no kind of finding {unknown[0]!r}: choose {known}")
         if not self.kinds:
-            raise SettingError(f"no kind of finding given: choose {', '.join(KINDS)}")
+            raise SettingError(f"no kind of finding given: choose {known}")
         if self.top < 1 or self.neighbours < 1:
             raise SettingError(f"top={self.top} and neighbours={self.neighbours} must be positive")
         for name in ("similarity", "false_discovery", "effect"):

@@ -1,13 +1,16 @@
 """Tables and matrices for neighbouring tools."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import load_npz
 
-from indexer.errors import SettingError
+from indexer.errors import SettingError, StoreError
 from indexer.store import Store
-from search.audit.exchange import atlas_table, cleanlab_inputs
+from search.audit.exchange import atlas_table, cleanlab_inputs, mode_names, write_knn_graph
+from search.audit.fiftyone import export_fiftyone
 from search.modes import find_modes
 from tests.search.modes.conftest import NAMES, SAMPLES, planted_arrays
 from tests.support.arrays import index_of_arrays
@@ -51,3 +54,48 @@ def test_cleanlab_gets_aligned_probabilities_and_a_square_graph(store: Store) ->
 def test_cleanlab_does_without_embeddings(tmp_path: Path) -> None:
     bare = index_of_arrays(tmp_path / "bare", names=NAMES, **planted_arrays())
     assert cleanlab_inputs(bare).knn_graph is None
+
+
+def test_the_graph_is_read_back_by_scipy(store: Store, tmp_path: Path) -> None:
+    write_knn_graph(store, tmp_path / "graph.npz", neighbours=7)
+    expected = cleanlab_inputs(store, neighbours=7).knn_graph
+    assert expected is not None
+    assert abs(load_npz(tmp_path / "graph.npz") - expected).max() == 0
+    with pytest.raises(StoreError, match="cannot write"):
+        write_knn_graph(store, tmp_path / "absent" / "graph.npz")
+
+
+def test_a_graph_needs_embeddings(tmp_path: Path) -> None:
+    bare = index_of_arrays(tmp_path / "bare", names=NAMES, **planted_arrays())
+    with pytest.raises(SettingError, match="no embeddings"):
+        write_knn_graph(bare, tmp_path / "graph.npz")
+
+
+def test_fiftyone_gets_images_and_three_files_of_targets(store: Store, tmp_path: Path) -> None:
+    modes = find_modes(store)
+    folder = tmp_path / "fiftyone"
+    count = export_fiftyone(store, folder, lambda sample: b"\xff\xd8\xff" + sample.id.encode())
+    assert count == store.count("NOT correct")
+    images = {path.stem: path.read_bytes() for path in (folder / "data").glob("*.jpg")}
+    documents = {
+        name: json.loads((folder / f"{name}.json").read_text())
+        for name in ("labels", "predictions", "modes")
+    }
+    assert all(set(document["labels"]) == set(images) for document in documents.values())
+    for sample, name in mode_names(store).items():
+        document = documents["modes"]
+        assert document["classes"][document["labels"][sample]] == name
+    assert all(documents["modes"]["labels"][sample] is None for sample in modes.ungrouped)
+    table = store.take(list(images), ["label_name", "prediction_name"])
+    for column, name in (("label_name", "labels"), ("prediction_name", "predictions")):
+        document = documents[name]
+        named = [document["classes"][document["labels"][sample]] for sample in images]
+        assert named == table[column].to_pylist()
+    assert images["r0"].endswith(b"r0")
+
+
+def test_fiftyone_does_without_modes(tmp_path: Path) -> None:
+    bare = index_of_arrays(tmp_path / "bare", names=NAMES, **planted_arrays())
+    export_fiftyone(bare, tmp_path / "out", lambda _: b"\x89PNG")
+    assert not (tmp_path / "out" / "modes.json").exists()
+    assert (tmp_path / "out" / "data" / "r0.png").exists()

@@ -1,0 +1,56 @@
+"""The failures as a data set for FiftyOne, which need not be installed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..export import ReadImage, safe_name, save_image, writing
+from ..listing import list_samples
+from .exchange import mode_names
+
+if TYPE_CHECKING:
+    from indexer.store import Store
+
+
+def export_fiftyone(store: "Store", folder: Path, read_image: ReadImage) -> int:
+    """Write the failures in FiftyOne's image classification format, the worst first.
+
+    The folder gets `data/` with the images and three files of targets for them: `labels.json`,
+    `predictions.json` and, where the index has modes, `modes.json`. FiftyOne reads each with
+    `dataset_type=fiftyone.types.FiftyOneImageClassificationDataset`: the first with
+    `Dataset.from_dir(dataset_dir=…)`, the others with
+    `dataset.merge_dir(dataset_dir=…, labels_path="predictions.json", label_field="prediction")`.
+
+    Args:
+        store: the index.
+        folder: is made; files of the same names are replaced.
+        read_image: gives the image of a sample.
+
+    Returns:
+        the number of failures.
+
+    Raises:
+        StoreError: a file cannot be written.
+    """
+    failures = list_samples(store)
+    names = {sample.id: safe_name(sample.id) for sample in failures}
+    mode_of = mode_names(store)
+    with writing(folder):
+        for sample in failures:
+            save_image(read_image(sample), folder / "data", names[sample.id])
+        classes = store.manifest.classes
+        _write(folder / "labels.json", classes, {names[s.id]: s.label for s in failures})
+        _write(folder / "predictions.json", classes, {names[s.id]: s.prediction for s in failures})
+        if mode_of:
+            modes = tuple(dict.fromkeys(mode_of.values()))
+            number = {mode: position for position, mode in enumerate(modes)}
+            targets = {name: number.get(mode_of.get(sample, "")) for sample, name in names.items()}
+            _write(folder / "modes.json", modes, targets)
+    return len(failures)
+
+
+def _write(path: Path, classes: tuple[str, ...], targets: Mapping[str, int | None]) -> None:
+    """Write class numbers by image name without suffix; None is no label."""
+    document = {"classes": list(classes), "labels": targets}
+    path.write_text(json.dumps(document, indent=1), encoding="utf-8")

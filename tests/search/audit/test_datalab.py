@@ -1,0 +1,52 @@
+"""cleanlab's opinion merged into the findings."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from indexer.errors import SettingError
+from indexer.store import Store
+from search.audit import AuditSettings, audit, read_findings
+from tests.search.audit.conftest import WRONG
+from tests.search.modes.conftest import NAMES, planted_arrays
+from tests.support.arrays import index_of_arrays
+
+SETTINGS = AuditSettings(kinds=("labels", "cleanlab"), top=6)
+
+
+def test_cleanlab_comments_on_suspects_and_adds_its_own(store: Store) -> None:
+    pytest.importorskip("cleanlab")
+    report = audit(store, SETTINGS)
+    suspects = {finding.subject for finding in report.of("labels")}
+    assert suspects == {f"r{row}" for row in WRONG}
+    for finding in report.of("labels"):
+        assert finding.evidence["cleanlab"]["is_issue"]
+        assert finding.reason.endswith("of 1)")
+        assert "cleanlab agrees" in finding.reason
+    added = report.of("cleanlab")
+    assert 0 < len(added) <= 6
+    labels = [finding for finding in added if finding.evidence["issue"] == "label"]
+    assert not suspects & {finding.subject for finding in labels}
+    assert all(finding.suggested_name != finding.label_name for finding in labels)
+    assert read_findings(store).of("cleanlab") == added
+
+
+def test_cleanlab_does_without_embeddings_and_with_a_class_missing(tmp_path: Path) -> None:
+    pytest.importorskip("cleanlab")
+    arrays = planted_arrays()
+    arrays["labels"][arrays["labels"] == 1] = 3
+    bare = index_of_arrays(tmp_path / "bare", names=NAMES, **arrays)
+    found = audit(bare, AuditSettings(kinds=("cleanlab",), top=9)).findings
+    assert found
+    assert {finding.evidence["issue"] for finding in found} == {"label"}
+    assert all(finding.suggested_name != "dog" for finding in found)
+
+
+def test_a_missing_cleanlab_is_said_in_one_line(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    with pytest.raises(SettingError, match=r"pip install 'failsearch\[audit\]'"):
+        audit(store, SETTINGS)
+    assert audit(store, AuditSettings(kinds=("duplicates",))).findings
