@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from indexer.filters import FilterLayout, Layer
-from indexer.schema import HEAVY, PROFILE
+from indexer.schema import HEAVY, PROFILE, THUMBNAIL
 from indexer.store import Store
 
 SIGMA = 0.35
@@ -24,7 +24,14 @@ _BATCH = 512
 
 
 def made_store(
-    source: Store, path: Path, rows: int, units: int, dtype: str = "float32", seed: int = 0
+    source: Store,
+    path: Path,
+    rows: int,
+    units: int,
+    dtype: str = "float32",
+    seed: int = 0,
+    *,
+    pictures: bool = False,
 ) -> Store:
     """Write an index of made samples in the manner of `source`, and return it.
 
@@ -35,10 +42,12 @@ def made_store(
         units: filters of each.
         dtype: "float32" or "float16", as profiles are stored.
         seed: of the mixing.
+        pictures: give each sample the thumbnail of the first of its two.
     """
     old = source.manifest
     schema = source.table("samples").schema
     light = [name for name in schema.names if name not in HEAVY]
+    light += [THUMBNAIL] if pictures else []
     fields = [schema.field(name) for name in light]
     wanted = pa.schema([*fields, _profiles_field(units, dtype)])
     real = source.read([*light, PROFILE]).combine_chunks()

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from indexer.errors import FailsearchError, LockedError, StoreError, UnknownSampleError
 
-from .problems import problem_response
+from .problems import DESCRIBED, problem_response
 from .routes import ROUTERS
 from .routes.common import require_version
 from .security import BodyTooLargeError, Guard, GuardMiddleware
@@ -33,6 +33,7 @@ def create_app(database: Path, guard: Guard) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/openapi.json",
         dependencies=[Depends(require_version)],
+        responses=DESCRIBED,
     )
     app.state.failsearch = State(database)
     app.state.guard = guard
@@ -63,7 +64,9 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> Response:
-        return answer(request, error.status_code, str(error.detail))
+        response = answer(request, error.status_code, str(error.detail))
+        response.headers.update(error.headers or {})  # which methods an address takes
+        return response
 
     @app.exception_handler(RequestValidationError)
     async def _(request: Request, error: RequestValidationError) -> Response:

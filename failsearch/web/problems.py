@@ -1,11 +1,40 @@
 """One error shape for the whole app: title, detail, status (RFC 9457)."""
 
 from http import HTTPStatus
+from typing import Any
 
 from starlette.responses import JSONResponse
+
+MEDIA_TYPE = "application/problem+json"
+_SHAPE = {
+    "type": "object",
+    "required": ["title", "detail", "status"],
+    "additionalProperties": False,
+    "properties": {
+        "title": {"type": "string"},
+        "detail": {"type": "string"},
+        "status": {"type": "integer"},
+    },
+}
+_MEANINGS = {
+    400: "The request asks for what this index cannot answer; the detail says what it can.",
+    401: "The access token is missing.",
+    403: "The request comes from another site, or without the token of a page.",
+    404: "There is no such sample, mode or repair, or nothing of this kind was found yet.",
+    405: "The address does not take this method.",
+    409: "Another job or process is writing, or the index changed since the page was loaded.",
+    413: "The request is larger than this server takes.",
+    421: "This server answers only under its own host name.",
+    422: "A parameter is missing or is not of its type.",
+}
+DESCRIBED: dict[int | str, dict[str, Any]] = {
+    status: {"description": meaning, "content": {MEDIA_TYPE: {"schema": _SHAPE}}}
+    for status, meaning in _MEANINGS.items()
+}
+"""The errors of every route, for the OpenAPI description."""
 
 
 def problem_response(status: int, detail: str) -> JSONResponse:
     """Return an error as `application/problem+json`."""
     body = {"title": HTTPStatus(status).phrase, "detail": detail, "status": status}
-    return JSONResponse(body, status, media_type="application/problem+json")
+    return JSONResponse(body, status, media_type=MEDIA_TYPE)

@@ -12,7 +12,7 @@ from search.audit.settings import CAUSES, DUPLICATES, FILTERS, KINDS, LABELS
 
 from ..state import State
 from ..templating import render
-from .common import App, Field, download
+from .common import App, Field, answers, download
 
 router = APIRouter()
 SHOWN = 200
@@ -97,7 +97,7 @@ def decide_json(
     return decide(state.index.store, id, verdict, right)
 
 
-@router.get("/api/audit/manifest.csv", responses={200: {"content": {"text/csv": {}}}})
+@router.get("/api/audit/manifest.csv", **answers("text/csv"))
 def manifest(state: App) -> Response:
     """Return the data set with the decisions applied, as a manifest to index or train on."""
     return download(corrected_manifest(state.index.store, state.decisions), "corrected", "csv")

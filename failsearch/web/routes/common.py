@@ -2,19 +2,24 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pyarrow as pa
 from fastapi import Body, Depends, Query, Request
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, Response
 
 from search.export import write_table
 
 from ..state import State
 
 VERSION_HEADER = "x-failsearch-version"
+MEDIA_TYPES = {
+    "csv": "text/csv",
+    "parquet": "application/vnd.apache.parquet",
+    "jsonl": "application/jsonl",
+}
 
 # An id of a sample is a parameter and never a part of the path: ids hold slashes and dots.
 SampleId = Annotated[str, Query(alias="id", min_length=1, max_length=2000)]
@@ -43,5 +48,14 @@ def download(table: pa.Table, name: str, form: str) -> FileResponse:
         path = Path(file.name)
     write_table(table, path, form)
     return FileResponse(
-        path, filename=f"{name}.{form}", background=BackgroundTask(path.unlink, missing_ok=True)
+        path,
+        filename=f"{name}.{form}",
+        media_type=MEDIA_TYPES[form],
+        background=BackgroundTask(path.unlink, missing_ok=True),
     )
+
+
+def answers(*media_types: str) -> dict[str, Any]:
+    """Return what a route that answers with a file says of itself in the description."""
+    content = {media_type: {} for media_type in media_types}
+    return {"response_class": Response, "responses": {200: {"content": content}}}

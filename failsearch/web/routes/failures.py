@@ -11,7 +11,7 @@ from search.predicates import FAILURES, Filter, parse_filter
 from ..snapshot import Snapshot
 from ..state import State
 from ..templating import render
-from .common import App, Text, download
+from .common import MEDIA_TYPES, App, Text, answers, download
 
 router = APIRouter()
 PAGE_SIZE = 60
@@ -101,7 +101,7 @@ def failures_json(state: App, chosen: Selected, page: Number = 1) -> dict[str, A
     }
 
 
-@router.get("/api/failures/export", responses={200: {"content": {"text/csv": {}}}})
+@router.get("/api/failures/export", **answers(*MEDIA_TYPES.values()))
 def export(
     state: App, chosen: Selected, form: Literal["csv", "parquet", "jsonl"] = "csv"
 ) -> Response:

@@ -11,7 +11,7 @@ from indexer.schema import REPAIRS
 
 from ..state import State
 from ..templating import render
-from .common import App
+from .common import App, answers
 
 router = APIRouter()
 PATCH = "patch.safetensors"
@@ -65,11 +65,7 @@ def start(state: App, mode: Annotated[str, Body(embed=True, max_length=2000)]) -
     return state.jobs.start(f"Repairing {found.name}", work).to_json()
 
 
-@router.get(
-    "/api/repairs/{repair}/patch",
-    response_class=FileResponse,
-    responses={200: {"content": {"application/octet-stream": {}}}},
-)
+@router.get("/api/repairs/{repair}/patch", **answers("application/octet-stream"))
 def patch(state: App, repair: str) -> FileResponse:
     """Return the patch of a repair."""
     # The id of the record, not the text of the request, makes the path.

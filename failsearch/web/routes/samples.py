@@ -15,7 +15,7 @@ from search.neighbours import SearchSettings, search
 
 from ..state import State
 from ..templating import render
-from .common import App, Field, SampleId
+from .common import App, Field, SampleId, answers
 
 router = APIRouter()
 NEIGHBOURS = 12
@@ -56,14 +56,14 @@ def sample_json(state: App, id: SampleId) -> dict[str, Any]:
     }
 
 
-@router.get("/thumbnail", responses={200: {"content": {"image/jpeg": {}}}})
+@router.get("/thumbnail", **answers("image/jpeg"))
 def thumbnail(state: App, id: SampleId) -> Response:
     """Return the stored thumbnail of a sample."""
     picture = state.index.store.take([id], [THUMBNAIL])[THUMBNAIL][0].as_py()
     return Response(picture, media_type="image/jpeg", headers=_CACHED)
 
 
-@router.get("/image", responses={200: {"content": {"image/png": {}}}})
+@router.get("/image", **answers("image/png", "image/jpeg"))
 def image(state: App, id: SampleId) -> Response:
     """Return the image of a sample as the data set holds it, at most 1,024 pixels long."""
     sample = state.snapshot.sample(id)
