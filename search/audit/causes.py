@@ -205,7 +205,7 @@ def _finding(
         reason=(
             f"the {mode.size} images of {mode.name} are {trait.words[high]}: {trait.name} "
             f"{compared.members:.3g} on average, {compared.others:.3g} in correct images of the "
-            f"same classes ({beats:.0%} of them are passed)"
+            f"same classes; pairs of the two differ this way {beats:.0%} of the time"
         ),
         evidence={
             "mode": mode.id,

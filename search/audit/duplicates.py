@@ -192,13 +192,14 @@ def _describe(
     weakest = min(score for _, _, score in pairs)
     what = "identical" if exact else f"nearly identical (correlation {weakest:.3f} or more)"
     conflict = len(set(names)) > 1
-    labelled = f"but labelled {', '.join(sorted(set(names)))}" if conflict else f"all {names[0]}"
+    labelled = X
+    shown = " and ".join(ids) if len(ids) == 2 else f"{ids[0]} and {len(ids) - 1} more"
     return Finding(
         kind=DUPLICATES,
         score=_score(weakest, exact, conflict),
         subject=ids[0],
         samples=ids,
-        reason=f"{len(ids)} images are {what}, {labelled}",
+        reason=f"{shown} are {what}, {labelled}",
         evidence={"exact": exact, "correlation": weakest, "labels": names},
     )
 

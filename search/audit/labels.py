@@ -217,7 +217,10 @@ def _finding(
     profile: dict[str, Any],
 ) -> Finding:
     (given, other), (given_p, other_p), (margin, loss) = names, probabilities, figures
-    reasons = [f"labelled {given}, but {other} is likelier ({other_p:.1%} against {given_p:.1%})"]
+    reasons = [
+        f"labelled {given}, but {other} is likelier ({_percent(other_p)} against "
+        f"{_percent(given_p)})"
+    ]
     if neighbours:
         counts = neighbours["labels"]
         reasons.append(
@@ -246,6 +249,10 @@ def _finding(
         suggested_name=other,
         suggested_probability=other_p,
     )
+
+
+def _percent(p: float) -> str:
+    return f"{p:.1%}" if p >= 0.0005 else "less than 0.1%"
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
