@@ -5,13 +5,12 @@
     python -m benchmarks.engine --table
 
 Within each round every way runs once: a plain training step without its optimizer (eval mode,
-NCHW and channels_last), our engine on each path, and in the first rounds the ways of others on
-as many images as they take gracefully. Ratios are of medians over rounds, images per second
-against the faster plain step, by the wall clock and by the processor's time: on one thread the
-latter is what the wall clock would show on a machine that has nothing else to do. Peak memory
-comes from a process per step: the largest resident size in the step beyond that before it. Errors
-are relative Frobenius distances from the float64 reference. A run replaces what the results hold
-of its models at its number of threads.
+NCHW and channels_last), our engine after each step of its way, and in the first rounds the ways of
+others on as many images as they take gracefully. Ratios are of medians over rounds, images per
+second against the faster plain step; they want a machine that does nothing else. Peak memory comes
+from a process per step: the largest resident size in the step beyond that before it. Errors are
+relative Frobenius distances from the float64 reference. A run replaces what the results hold of its
+models at its number of threads.
 """
 
 import argparse
@@ -32,8 +31,10 @@ from typing import Any
 
 import torch
 
+from benchmarks import memory
 from benchmarks.engine_table import table
 from benchmarks.engine_ways import (
+    FEW_IMAGES,
     PEER_IMAGES,
     PEERS,
     PLAIN,
@@ -50,8 +51,6 @@ from indexer.saliency.reference import reference_profiles
 
 CHECKED = 2
 """Images whose profiles are compared with the float64 reference."""
-
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 MEASURED_MEMORY = ("torch + fold", "kernels + fold")
 
@@ -74,15 +73,15 @@ def machine() -> Figures:
 
 
 def matmul_rate() -> float:
-    """Return GFLOP/s of torch's float32 matrix product on one thread, by the processor's time."""
+    """Return GFLOP/s of torch's float32 matrix product on one thread."""
     threads, size = torch.get_num_threads(), 1024
     torch.set_num_threads(1)
     factor = torch.randn(size, size)
     spent = []
     for _ in range(9):
-        started = time.process_time()
+        started = time.perf_counter()
         torch.mm(factor, factor)
-        spent.append(time.process_time() - started)
+        spent.append(time.perf_counter() - started)
     torch.set_num_threads(threads)
     return 2e-9 * size**3 / statistics.median(spent)
 
@@ -106,25 +105,22 @@ def peer_ways(subject: Subject, names: list[str]) -> tuple[dict[str, Way], dict[
 
 def time_interleaved(
     calls: dict[str, Callable[[], object]], rounds: dict[str, int]
-) -> dict[str, dict[str, list[float]]]:
-    """Return seconds by clock, call and round, each call having warmed up once.
+) -> dict[str, list[float]]:
+    """Return seconds by call and round, each call having warmed up once.
 
     Args:
         calls: by name, run in this order within a round.
         rounds: by name, in how many of the first rounds it takes part.
     """
-    seconds: dict[str, dict[str, list[float]]] = {
-        clock: {name: [] for name in calls} for clock in CLOCKS
-    }
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for turn in range(max(rounds.values())):
         for name, call in calls.items():
             if turn < rounds[name]:
-                started = {clock: read() for clock, read in CLOCKS.items()}
+                started = time.perf_counter()
                 call()
-                for clock, read in CLOCKS.items():
-                    seconds[clock][name].append(read() - started[clock])
+                seconds[name].append(time.perf_counter() - started)
     return seconds
 
 
@@ -150,7 +146,9 @@ def measure(subject: Subject, threads: int, rounds: int, peers: list[str], few: 
     images, labels = subject.data()
     own = own_ways(model, subject.units)
     others, failures = peer_ways(subject, peers)
-    count = {name: PEER_IMAGES.get(name, subject.batch) for name in own | others}
+    count = dict.fromkeys(own, subject.batch) | {
+        name: FEW_IMAGES.get((subject.model, name), PEER_IMAGES[name]) for name in others
+    }
     calls = {
         name: lambda way=way, n=count[name]: way(images[:n], labels[:n])
         for name, way in (own | others).items()
@@ -158,11 +156,8 @@ def measure(subject: Subject, threads: int, rounds: int, peers: list[str], few: 
     load = os.getloadavg()[0]
     turns = dict.fromkeys(own, rounds) | {name: min(few, rounds) for name in others}
     seconds = time_interleaved(calls, turns)
-    medians = {
-        clock: {name: statistics.median(values) for name, values in spent.items()}
-        for clock, spent in seconds.items()
-    }
-    fastest = min(PLAIN, key=lambda name: medians["processor"][name])
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    fastest = min(PLAIN, key=medians.__getitem__)
     judged = {name: way for name, way in (own | others).items() if name not in PLAIN}
     return {
         "model": subject.name,
@@ -175,7 +170,7 @@ def measure(subject: Subject, threads: int, rounds: int, peers: list[str], few: 
         "seconds": seconds,
         "medians": medians,
         "fastest_plain": fastest,
-        "ratios": {clock: _ratios(count, medians[clock]) for clock in CLOCKS},
+        "ratios": _ratios(count, medians),
         "failures": failures,
         "errors": errors(subject, judged),
         "peak_bytes": {
@@ -206,18 +201,10 @@ def _measure_memory(subject: Subject, name: str) -> int:
     # The libraries set themselves up on a convolution that is too small to count.
     small = torch.nn.Conv2d(3, 8, 3)
     small(images[:1, :, :16, :16]).sum().backward()
-    # Starts the high-water mark anew: ru_maxrss would hold the parent's and that of the imports.
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _resident("VmRSS")
+    memory.start_peak()
+    before = memory.resident()
     way(images, labels)
-    return _resident("VmHWM") - before
-
-
-def _resident(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {field}: peak memory needs Linux")
+    return memory.peak() - before
 
 
 def record(out: Path, figures: Figures) -> Figures:
@@ -258,9 +245,7 @@ def main() -> None:
     for subject in [] if options.table else subjects:
         figures = measure(subject, options.threads, options.rounds, peers, options.peer_rounds)
         record(options.out, figures)
-        print(
-            json.dumps({"model": subject.name, **figures["ratios"]["processor"]}), file=sys.stderr
-        )
+        print(json.dumps({"model": subject.name, **figures["ratios"]}), file=sys.stderr)
     page = table(json.loads(options.out.read_text(encoding="utf-8")))
     options.page.write_text(page, encoding="utf-8")
     print(page, end="")

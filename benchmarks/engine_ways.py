@@ -16,8 +16,10 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from indexer.filters import FilterLayout
+from indexer.saliency.dispatch import Dispatcher
 from indexer.saliency.engine import SaliencyEngine, summed_loss
 from indexer.saliency.layout import layer_weights, profile_layout
+from indexer.saliency.products import Geometry, convolve, input_gradient
 from indexer.saliency.reference import image_profile
 
 Way = Callable[[Tensor, Tensor], object]
@@ -26,6 +28,8 @@ PLAIN = ("plain NCHW", "plain channels_last")
 PEERS = ("loop", "vmap", "opacus", "backpack")
 PEER_IMAGES = {"loop": 4, "vmap": 8, "opacus": 8, "backpack": 8}
 """Images per call: a loop gains nothing by more, the others keep a gradient per image."""
+FEW_IMAGES = {("resnet50", name): 2 for name in ("opacus", "backpack")}
+"""Where a gradient per image takes most memory."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +92,46 @@ def plain_step(model: nn.Module, channels_last: bool) -> Way:
     return step
 
 
+@dataclass(frozen=True)
+class OwnRowSums(Dispatcher):
+    """Row sums are ours; forward passes and input gradients as PyTorch chooses."""
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, conv: Geometry) -> Tensor:
+        """Run a convolution."""
+        return convolve(x, weight, bias, conv)
+
+    def input_gradient(self, x: Tensor, g: Tensor, weight: Tensor, conv: Geometry) -> Tensor:
+        """Differentiate a convolution by its input."""
+        return input_gradient(x, g, weight, conv)
+
+
+@dataclass(frozen=True)
+class WithoutWinograd(Dispatcher):
+    """Forward passes and input gradients by the fastest route through PyTorch's libraries."""
+
+    def _winograd(self, x: Tensor, weight: Tensor, conv: Geometry) -> bool:
+        return False
+
+
+STEPS: dict[str, tuple[Dispatcher, bool]] = {
+    "torch rows": (OwnRowSums(kernels=False), False),
+    "torch": (Dispatcher(kernels=False), False),
+    "torch + fold": (Dispatcher(kernels=False), True),
+    "kernel rows": (WithoutWinograd(), False),
+    "kernels": (Dispatcher(), False),
+    "kernels + fold": (Dispatcher(), True),
+}
+"""What the engine has learnt, one thing after another: how it computes, whether it folds."""
+
+
 def engine_ways(model: nn.Module, units: str) -> dict[str, Way]:
-    """Return our engine on each of its paths."""
+    """Return our engine after each of `STEPS`."""
     layout = profile_layout(model, units)
     ways: dict[str, Way] = {}
-    for kernels in (False, True):
-        for fold in (False, True):
-            engine = SaliencyEngine(model, layout, fold=fold, kernels=kernels)
-            name = ("kernels" if kernels else "torch") + (" + fold" if fold else "")
-            ways[name] = lambda images, labels, engine=engine: engine(images, labels).profiles
+    for name, (dispatcher, fold) in STEPS.items():
+        engine = SaliencyEngine(model, layout, fold=fold)
+        engine._dispatcher = dispatcher
+        ways[name] = lambda images, labels, engine=engine: engine(images, labels).profiles
     return ways
 
 

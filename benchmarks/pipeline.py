@@ -5,13 +5,12 @@
 Three ways over the same images, interleaved, medians over rounds: the whole run (reading, decoding,
 profiling, spooling, standardizing, storing, syncing), the engine alone on tensors that are in
 memory already, and a plain training step's forward and backward pass on them. Peak memory comes
-from processes of their own, for one and for four times as many images.
+from processes of their own, for a quarter of the images and for all of them.
 """
 
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks import memory
 from indexer.datasets import ImageDataset, open_dataset
 from indexer.job import Job
 from indexer.models import LoadedModel, load_model
@@ -125,8 +125,9 @@ def peak_memory(data: Path, model: str, images: int) -> int:
 def _measure_memory(data: Path, model: str, images: int) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         dataset = take_images(data, images, Path(folder) / "images.parquet")
+        memory.start_peak()
         _run(dataset, load_model(model), Path(folder) / "index.lancedb")
-    return {"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        return {"peak_memory": memory.peak()}
 
 
 def _run(dataset: ImageDataset, loaded: LoadedModel, db: Path) -> IndexReport:
@@ -153,7 +154,7 @@ def main() -> None:
     result |= {"threads": options.threads, "model": Path(options.model).name}
     result |= measure(options.data, options.model, options.images, options.rounds)
     if options.memory:
-        counts = (options.images, 4 * options.images)
+        counts = (options.images // 4, options.images)
         peaks = {n: peak_memory(options.data, options.model, n) for n in counts}
         result["peak_memory"] = {str(n): peak for n, peak in peaks.items()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
