@@ -192,8 +192,10 @@ def _describe(
     weakest = min(score for _, _, score in pairs)
     what = "identical" if exact else f"nearly identical (correlation {weakest:.3f} or more)"
     conflict = len(set(names)) > 1
-    labelled = X
-    shown = " and ".join(ids) if len(ids) == 2 else f"{ids[0]} and {len(ids) - 1} more"
+    two = len(ids) == 2
+    shown = " and ".join(ids) if two else f"{ids[0]} and {len(ids) - 1} more"
+    same = f"{'both' if two else 'all'} labelled {names[0]}"
+    labelled = f"but labelled {', '.join(sorted(set(names)))}" if conflict else same
     return Finding(
         kind=DUPLICATES,
         score=_score(weakest, exact, conflict),
