@@ -5,10 +5,13 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from indexer.errors import SettingError
 
 PIPED_WIDTH = 10_000
 
@@ -81,3 +84,26 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def check_export(path: Path, *, folders: bool = False) -> None:
+    """Refuse a file of samples that could not be written, before the work for it is done.
+
+    Args:
+        path: .csv, .parquet or .jsonl.
+        folders: whether it may be a folder as well.
+
+    Raises:
+        SettingError: says what is wrong with the path.
+    """
+    from search.export import FORMATS
+
+    if path == Path():
+        raise SettingError("the file to write has no name: give one")
+    if path.suffix.lower() in FORMATS:
+        if path.is_dir():
+            raise SettingError(f"{path} is a folder: name a file in it")
+        if not path.parent.is_dir():
+            raise SettingError(f"cannot write {path}: {path.parent} is no folder")
+    elif not folders or (path.suffix and not path.is_dir()):
+        raise SettingError(f"cannot tell the format of {path}: name it .csv, .parquet or .jsonl")

@@ -10,7 +10,7 @@ from rich.console import Console
 from indexer.errors import SettingError
 
 from .options import DEFAULT_DB, Db, Device, Filters, Json
-from .output import emit, table
+from .output import check_export, emit, table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,7 +59,7 @@ def search(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="With --ids-from: write .parquet or .arrow instead of a table."),
+        typer.Option(help="With --ids-from: write .parquet, .csv or .jsonl instead of a table."),
     ] = None,
     montage: Annotated[
         Path | None, typer.Option(help="Draw the query and its neighbours.", metavar="PNG")
@@ -77,6 +77,8 @@ def search(
             raise SettingError("--ids-from stands alone: drop the id or the image")
         if montage is not None:
             raise SettingError("--montage draws one search: drop --ids-from or --montage")
+        if out is not None:
+            check_export(out)
         import pyarrow as pa
 
         batches = index.search_many(
@@ -183,6 +185,8 @@ def failures(
     import failsearch
 
     index = failsearch.open(db)
+    if export is not None:
+        check_export(export, folders=True)
     shown = limit if limit is not None or as_json or export else 20
     listing = index.failures(filters=tuple(filters or ()), sort=sort, limit=shown, among=among)
     written = index.export(listing, export) if export is not None else None

@@ -325,6 +325,9 @@ MISTAKES = {
         *("--input-size", "0"),
     ),
     "montage of a batch": ("search", "--ids-from", "-", "--montage", "x.png", "--db", "{db}"),
+    "an export without a name": ("failures", "--export", "", "--db", "{db}"),
+    "an export of no known format": ("failures", "--export", "{tmp}/x.xlsx", "--db", "{db}"),
+    "an export into no folder": ("failures", "--export", "{tmp}/no/x.csv", "--db", "{db}"),
 }
 
 
