@@ -130,7 +130,7 @@ class AnnIndex:
         wanted = max(CANDIDATES * (k + len(banned)), _LEAST_CANDIDATES)
         ids, estimates = candidates(self._table, query, wanted, self.report, where)
         fresh = np.arange(self.report.rows, len(self._version))
-        if among is not None:
+        if among is not None and len(fresh):
             fresh = np.intersect1d(fresh, among, assume_unique=True)
         chosen = np.union1d(self._positions(ids), fresh)
         profiles = Profiles(self._version.column, self._version.norms, self._version.ids)

@@ -20,6 +20,9 @@ PIECE_BYTES = 2**20
 AT_HAND_BYTES = 400 * 2**20
 """Bytes of stored rows that are kept together in memory."""
 
+_SOME_ROWS = 512
+"""Fewer, such as the candidates of the approximate index, are not worth keeping."""
+
 
 @dataclass(frozen=True, eq=False)
 class Piece:
@@ -128,6 +131,8 @@ class Column:
         Scattered rows are read at half the speed of rows that lie end to end. A few of them that
         are asked for again, by the same array, are therefore kept together in memory.
         """
+        if len(positions) < _SOME_ROWS:
+            return self, positions
         array, kept = self._asked[0] if self._asked else (None, None)
         if array is not positions:
             self._asked[:] = [(positions, None)]

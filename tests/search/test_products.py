@@ -74,6 +74,8 @@ def test_half_floats_are_multiplied_as_they_lie() -> None:
 def test_rows_asked_for_again_are_kept_together(dtype: type, monkeypatch: Any) -> None:
     rows = np.random.default_rng(0).random((40, 6)).astype(dtype)
     column, some = column_of(rows, 9, 9, 31), np.array([0, 3, 8, 9, 30, 31, 39])
+    assert [column.at_hand(some)[0] for _ in range(3)] == [column] * 3, "too few"
+    monkeypatch.setattr(column_module, "_SOME_ROWS", 1)
     assert column.at_hand(some)[0] is column
     kept, places = column.at_hand(some)
     assert kept is not column
