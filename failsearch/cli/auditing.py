@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from .options import DEFAULT_DB, Db, Device, Json
-from .output import emit, table
+from .output import check_export, emit, table
 
 
 def register(app: typer.Typer) -> None:
@@ -71,6 +71,8 @@ def audit(
     import failsearch
     from search.audit.settings import CLEANLAB, KINDS
 
+    if export is not None:
+        check_export(export)
     index = failsearch.open(db)
     kinds = tuple(kind or KINDS) + ((CLEANLAB,) if cleanlab else ())
     report = index.audit(
