@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import csr_matrix, save_npz
-from scipy.special import softmax
 
 from indexer.errors import SettingError
 from indexer.schema import EMBEDDING, HEAVY, ID, LOGITS, MODES, SAMPLES
@@ -17,6 +16,9 @@ from ..graph import knn_graph
 from ..map import failure_map
 from ..modes import ModeSettings, read_modes
 from ..modes.evidence import dense, gather
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 def atlas_table(store: Store, neighbours: int = 10) -> pa.Table:
@@ -68,7 +70,7 @@ class CleanlabInputs:
     ids: tuple[str, ...]
     labels: np.ndarray
     pred_probs: np.ndarray
-    knn_graph: csr_matrix | None
+    knn_graph: "csr_matrix | None"
 
 
 def cleanlab_inputs(store: Store, neighbours: int = 10) -> CleanlabInputs:
@@ -81,6 +83,9 @@ def cleanlab_inputs(store: Store, neighbours: int = 10) -> CleanlabInputs:
         store: the index.
         neighbours: of each sample; cleanlab's own default is 10.
     """
+    from scipy.sparse import csr_matrix
+    from scipy.special import softmax
+
     embedded = store.manifest.embedding is not None
     table = store.read([ID, "label", LOGITS, *([EMBEDDING] if embedded else [])])
     graph = None
@@ -106,6 +111,8 @@ def write_knn_graph(store: Store, path: Path, neighbours: int = 10) -> None:
         SettingError: the index has no embeddings.
         StoreError: the file cannot be written.
     """
+    from scipy.sparse import save_npz
+
     graph = cleanlab_inputs(store, neighbours).knn_graph
     if graph is None:
         raise SettingError(f"{store.path} has no embeddings, of which the graph is made")

@@ -14,6 +14,7 @@ from indexer.store import Store
 from search.listing import list_samples
 from search.modes import read_modes
 from search.neighbours import search
+from search.snapshot import snapshot
 
 from .conftest import HOSTILE, Connect, finished, make_hostile_index
 
@@ -181,6 +182,7 @@ def test_a_thousand_classes_stay_small(connect: Connect, tmp_path: Path) -> None
 
 
 def test_the_first_page_takes_no_database_and_no_model(hostile_index: Path) -> None:
+    snapshot(Store.open(hostile_index))  # as `failsearch index` leaves it
     program = (
         "import sys; from pathlib import Path; from starlette.testclient import TestClient;"
         "from failsearch.web.app import create_app; from failsearch.web.security import Guard;"
