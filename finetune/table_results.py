@@ -128,9 +128,12 @@ class RepairTables:
             for row in self.switched_off
         )
         count = self.switched_off[0].samples if self.switched_off else 0
-        return (
+        shown = (
             f"K of {group} corrected (itself included), ΔA in points\n\n"
             f"{head}\n{_grid(self.steps)}\n\nStep sizes\n\n{head}\n{_grid(self.sweep)}\n\n"
+        )
+        return (
+            f"{shown if self.chosen else ''}"
             f"Mean K over {count} samples\n\n| filters, step size | K |\n|---|---|\n{many}\n\n"
             f"Filters set to zero, mean over {count} samples\n\n"
             f"| filters | change of the sample's loss | corrected |\n|---|---|---|\n{off}\n"

@@ -24,7 +24,7 @@ from search.modes.stored import write_modes
 from tests.support.classifier import SmallIndex
 
 SETTINGS = SearchSettings(
-    selections=("salient",), max_weights=0.5, max_drop=0.5, lr=0.02, steps=10, budget=1
+    selections=("salient",), max_weights=0.5, max_drop=0.5, lr=0.02, retentions=(1.0,), steps=10
 )
 
 

@@ -1,11 +1,15 @@
 """The paper's tables on a small index."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from finetune.population import open_population
-from finetune.tables import TableSettings, eligible_groups, repair_tables, zeroed
+from finetune.table_results import PLAIN, TableSettings
+from finetune.tables import eligible_groups, repair_tables, zeroed
+from indexer.errors import SettingError
 
 SETTINGS = TableSettings(
     samples=2, many=4, share=0.3, neighbours=5, fraction=0.05, seeds=3, sweep=(1e-3, 1e-1)
@@ -65,3 +69,19 @@ def test_switched_off_filters_give_nothing(small_index):
         hook.remove()
     assert outputs[0][:, 1].abs().max() == pytest.approx(0)
     assert outputs[0][:, 0].abs().max() > 0
+
+
+def test_a_plain_gradient_step_stands_beside_adams(small_index):
+    tables = repair_tables(small_index.store, dataclasses.replace(SETTINGS, samples=0))
+    corrected = {row.arm: row.neighbours_corrected for row in tables.many}
+    assert corrected[PLAIN] <= corrected["salient"]
+    assert tables.to_markdown().startswith("Mean K over 4 samples")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"samples": -1}, {"many": 0}, {"neighbours": 1}, {"share": 2.0}, {"sweep": (0.0,)}],
+)
+def test_settings_outside_their_range_are_refused(wrong):
+    with pytest.raises(SettingError):
+        TableSettings(**wrong)
