@@ -57,7 +57,7 @@ def _preface(machine: Figures) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     return f"""# The engine on a CPU: throughput, memory, error
 
-    python -m benchmarks.engine                # one thread; writes results/engine.json and this page
+    python -m benchmarks.engine         # one thread; writes results/engine.json and this page
     python -m benchmarks.engine --threads 2
 
 Throughput in images per second over that of the faster plain step (eval mode, forward and backward
@@ -176,8 +176,8 @@ def _remarks_on_limits(machine: Figures, runs: list[Figures]) -> str:
   that of the weight gradients alone.
 
 Opacus gives wrong values on ConvNeXt (see its error). Errors of ResNets: where float32 rounds an
-activation's input to the other side of a kink than float64 does, filters move, most in deep networks
-of random weights. The published loop is plain float32 autograd: its error is the floor that float32
+activation's input to the other side of a kink than float64 does, filters move, most in deep
+networks of random weights. The published loop is plain float32 autograd: its error is the floor that float32
 sets here. The float64 row is free of it.
 """
 
@@ -189,13 +189,15 @@ def _vit_arithmetic(machine: Figures, runs: list[Figures]) -> str:
     run = alone[0]
     work = 3 * 2 * VIT_GMACS * run["batch"]
     seconds = run["medians"][run["fastest_plain"]]
-    return f"""- **ViT.** A plain step of {run["batch"]} images takes 3 products of {VIT_GMACS} billion multiply-adds
-  an image, {work:.0f} GFLOP, and {seconds:.2f} s on one thread: {work / seconds:.0f} GFLOP/s, everything else
-  included. The core's peak is {PEAK_GFLOPS} GFLOP/s (one 512-bit multiply-add a cycle at 3.7 GHz), and
-  torch's own matrix product reaches {machine["matmul_gflops"]:.0f}. With every product at the peak and all else
-  free of charge, the ratio would be {PEAK_GFLOPS * seconds / work:.2f}: the goal of 1.6 supposed products 2.4
-  times as fast as torch's, which this processor cannot give. The engine needs the same products as
-  the plain step, and there is no BatchNorm to fold."""
+    measured = f"{work:.0f} GFLOP, and {seconds:.2f} s on one thread: {work / seconds:.0f} GFLOP/s"
+    bound = f"{PEAK_GFLOPS * seconds / work:.2f}"
+    return f"""- **ViT.** A plain step of {run["batch"]} images takes 3 products of {VIT_GMACS} billion
+  multiply-adds an image, {measured}, everything else
+  included. The core's peak is {PEAK_GFLOPS} GFLOP/s (one 512-bit multiply-add a cycle at 3.7 GHz),
+  and torch's own matrix product reaches {machine["matmul_gflops"]:.0f}. With every product at the
+  peak and all else free of charge, the ratio would be {bound}: the goal of 1.6 supposed products
+  2.4 times as fast as torch's, which this processor cannot give. The engine needs the same products
+  as the plain step, and there is no BatchNorm to fold."""
 
 
 def _remarks(models: list[str], missing: list[str], runs: dict[str, Figures]) -> list[str]:

@@ -21,7 +21,7 @@ def fast_convolve(x: Tensor, weight: Tensor, bias: Tensor | None, conv: Geometry
         bias: [O].
         conv: geometry.
     """
-    if not (_one_pixel_each(conv) and _chooses(x)):
+    if not (_one_pixel_each(conv) and _chooses(x, weight.shape[0])):
         return convolve(x, weight, bias, conv)
     if _is_matrix_product(x):
         return _multiply(x, weight.flatten(1).t(), bias)
@@ -40,7 +40,7 @@ def fast_input_gradient(x: Tensor, g: Tensor, weight: Tensor, conv: Geometry) ->
         weight: [O, I / G, kh, kw].
         conv: geometry.
     """
-    if conv.stride != (1, 1) or not _chooses(g):
+    if conv.stride != (1, 1) or not _chooses(g, x.shape[1]):
         return input_gradient(x, g, weight, conv)
     if _one_pixel_each(conv):
         if _is_matrix_product(g):
@@ -64,8 +64,10 @@ def onednn(tensor: Tensor) -> bool:
     )
 
 
-def _chooses(maps: Tensor) -> bool:
-    return onednn(maps) and maps.is_contiguous(memory_format=torch.channels_last)
+def _chooses(maps: Tensor, channels: int) -> bool:
+    # The strides of a single channel are ambiguous, which torch 2.14 and oneDNN read differently.
+    several = min(maps.shape[1], channels) > 1
+    return several and onednn(maps) and maps.is_contiguous(memory_format=torch.channels_last)
 
 
 def _one_pixel_each(conv: Geometry) -> bool:

@@ -17,7 +17,7 @@ def layers(draw):
     kind = draw(st.sampled_from(["pointwise", "depthwise", "grouped"]))
     if kind == "pointwise":
         conv = Geometry((1, 1), draw(st.sampled_from([(1, 1), (1, 1), (2, 1)])))
-        shape = (draw(st.integers(1, 40)), channels, 1, 1)
+        shape = (draw(st.integers(2, 40)), channels, 1, 1)
     else:
         kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
         padding, dilation, stride = (draw(_pair(low, 2)) for low in (0, 1, 1))
