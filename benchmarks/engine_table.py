@@ -177,8 +177,8 @@ def _remarks_on_limits(machine: Figures, runs: list[Figures]) -> str:
 
 Opacus gives wrong values on ConvNeXt (see its error). Errors of ResNets: where float32 rounds an
 activation's input to the other side of a kink than float64 does, filters move, most in deep
-networks of random weights. The published loop is plain float32 autograd: its error is the floor that float32
-sets here. The float64 row is free of it.
+networks of random weights. The published loop is plain float32 autograd: its error is the floor
+that float32 sets here. The float64 row is free of it.
 """
 
 
@@ -191,8 +191,8 @@ def _vit_arithmetic(machine: Figures, runs: list[Figures]) -> str:
     seconds = run["medians"][run["fastest_plain"]]
     measured = f"{work:.0f} GFLOP, and {seconds:.2f} s on one thread: {work / seconds:.0f} GFLOP/s"
     bound = f"{PEAK_GFLOPS * seconds / work:.2f}"
-    return f"""- **ViT.** A plain step of {run["batch"]} images takes 3 products of {VIT_GMACS} billion
-  multiply-adds an image, {measured}, everything else
+    return f"""- **ViT.** A plain step of {run["batch"]} images takes 3 products of {VIT_GMACS}
+  billion multiply-adds an image, {measured}, everything else
   included. The core's peak is {PEAK_GFLOPS} GFLOP/s (one 512-bit multiply-add a cycle at 3.7 GHz),
   and torch's own matrix product reaches {machine["matmul_gflops"]:.0f}. With every product at the
   peak and all else free of charge, the ratio would be {bound}: the goal of 1.6 supposed products
