@@ -105,7 +105,7 @@ class Index:
         return list_samples(self.store, filters=filters, sort=sort, limit=limit, among=among)
 
     def export(self, listing: Listing, path: Path) -> int:
-        """Write a listing to .csv, .parquet or .jsonl, or its images to a folder by pair."""
+        """Write a listing to .csv, .parquet, .arrow or .jsonl, or its images to a folder."""
         from search.export import FORMATS, export, export_folders
 
         if path.suffix.lower() in FORMATS:

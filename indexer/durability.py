@@ -134,5 +134,5 @@ def explain(error: Exception) -> str:
     """Return what went wrong with a disk, and the way out, on one short line."""
     text = str(error)
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in text:
-        return "the disk is full: make room and repeat the same command, which goes on from here"
+        return "the disk is full: make room and repeat the same command"
     return text if len(text) <= 300 else f"{text[:297]}..."

@@ -1,17 +1,17 @@
-"""Samples as files: csv, parquet, JSON lines, or images in one folder per confused pair."""
+"""Samples as files: csv, parquet, Arrow, JSON lines, or images in one folder per confused pair."""
 
 import csv
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from indexer.errors import SettingError, StoreError
+from indexer.durability import disk_errors
+from indexer.errors import SettingError
 
 from .listing import Listing
 from .results import Sample, plain
@@ -19,7 +19,8 @@ from .results import Sample, plain
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
+FORMATS = {".csv": "csv", ".parquet": "parquet", ".arrow": "arrow", ".jsonl": "jsonl"}
+NAME_IT = "name it .csv, .parquet, .arrow or .jsonl"
 _SIGNATURES = (
     (b"\xff\xd8\xff", ".jpg"),
     (b"\x89PNG", ".png"),
@@ -46,7 +47,7 @@ def export(listing: Listing, path: Path, form: str | None = None) -> int:
         StoreError: the file cannot be written.
     """
     if _format(path, form) == "jsonl":
-        with writing(path):
+        with disk_errors(path):
             _write_lines((sample.to_json() for sample in listing), path)
     else:
         write_table(listing.table, path, form)
@@ -59,18 +60,21 @@ def write_table(table: pa.Table, path: Path, form: str | None = None) -> None:
     Args:
         table: what to write; lists become JSON in csv.
         path: the file.
-        form: "csv", "parquet" or "jsonl"; None goes by the file's suffix.
+        form: "csv", "parquet", "arrow" or "jsonl"; None goes by the file's suffix.
 
     Raises:
         SettingError: no such format.
         StoreError: the file cannot be written.
     """
     form = _format(path, form)
-    with writing(path):
+    with disk_errors(path):
         if form == "parquet":
             import pyarrow.parquet as pq
 
             pq.write_table(table, path)
+        elif form == "arrow":
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table)
         elif form == "csv":
             _write_csv(table, path)
         else:
@@ -87,7 +91,7 @@ def export_folders(listing: Listing, folder: Path, read_image: ReadImage) -> int
     Raises:
         StoreError: a file cannot be written.
     """
-    with writing(folder):
+    with disk_errors(folder):
         for sample in listing:
             image = read_image(sample)
             pair = f"{safe_name(sample.label_name)} as {safe_name(sample.prediction_name)}"
@@ -107,17 +111,8 @@ def save_image(image: "bytes | Image", folder: Path, name: str) -> None:
 def _format(path: Path, form: str | None) -> str:
     form = form or FORMATS.get(path.suffix.lower())
     if form is None or form not in FORMATS.values():
-        raise SettingError(f"cannot tell the format of {path}: name it .csv, .parquet or .jsonl")
+        raise SettingError(f"cannot tell the format of {path}: {NAME_IT}")
     return form
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a failure to write into a StoreError that names the path."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _write_lines(rows: Iterable[dict[str, object]], path: Path) -> None:

@@ -38,7 +38,7 @@ def audit(
         typer.Option("--cleanlab", help="Ask cleanlab too; needs pip install 'failsearch[audit]'."),
     ] = False,
     export: Annotated[
-        Path | None, typer.Option(help="Write .csv, .parquet or .jsonl.", metavar="FILE")
+        Path | None, typer.Option(help="Write .csv, .parquet, .arrow or .jsonl.", metavar="FILE")
     ] = None,
     montage: Annotated[
         Path | None, typer.Option(help="Draw the first 30 label suspects.", metavar="PNG")

@@ -90,13 +90,13 @@ def check_export(path: Path, *, folders: bool = False) -> None:
     """Refuse a file of samples that could not be written, before the work for it is done.
 
     Args:
-        path: .csv, .parquet or .jsonl.
+        path: .csv, .parquet, .arrow or .jsonl.
         folders: whether it may be a folder as well.
 
     Raises:
         SettingError: says what is wrong with the path.
     """
-    from search.export import FORMATS
+    from search.export import FORMATS, NAME_IT
 
     if path == Path():
         raise SettingError("the file to write has no name: give one")
@@ -106,4 +106,4 @@ def check_export(path: Path, *, folders: bool = False) -> None:
         if not path.parent.is_dir():
             raise SettingError(f"cannot write {path}: {path.parent} is no folder")
     elif not folders or (path.suffix and not path.is_dir()):
-        raise SettingError(f"cannot tell the format of {path}: name it .csv, .parquet or .jsonl")
+        raise SettingError(f"cannot tell the format of {path}: {NAME_IT}")

@@ -59,7 +59,9 @@ def search(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="With --ids-from: write .parquet, .csv or .jsonl instead of a table."),
+        typer.Option(
+            help="With --ids-from: write .parquet, .arrow, .csv or .jsonl instead of a table."
+        ),
     ] = None,
     montage: Annotated[
         Path | None, typer.Option(help="Draw the query and its neighbours.", metavar="PNG")
@@ -175,7 +177,7 @@ def failures(
     export: Annotated[
         Path | None,
         typer.Option(
-            help="Write .csv, .parquet or .jsonl, or, to a folder, the images by confused pair.",
+            help="Write .csv, .parquet, .arrow or .jsonl; or, to a folder, images by confused pair.",
             metavar="PATH",
         ),
     ] = None,

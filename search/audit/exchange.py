@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from indexer.durability import disk_errors
 from indexer.errors import SettingError
 from indexer.schema import EMBEDDING, HEAVY, ID, LOGITS, MODES, SAMPLES
 from indexer.store import Store
 
-from ..export import writing
 from ..graph import knn_graph
 from ..map import failure_map
 from ..modes import ModeSettings, read_modes
@@ -116,7 +116,7 @@ def write_knn_graph(store: Store, path: Path, neighbours: int = 10) -> None:
     graph = cleanlab_inputs(store, neighbours).knn_graph
     if graph is None:
         raise SettingError(f"{store.path} has no embeddings, of which the graph is made")
-    with writing(path), path.open("wb") as file:
+    with disk_errors(path), path.open("wb") as file:
         save_npz(file, graph)
 
 

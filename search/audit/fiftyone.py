@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..export import ReadImage, safe_name, save_image, writing
+from indexer.durability import disk_errors
+
+from ..export import ReadImage, safe_name, save_image
 from ..listing import list_samples
 from .exchange import mode_names
 
@@ -36,7 +38,7 @@ def export_fiftyone(store: "Store", folder: Path, read_image: ReadImage) -> int:
     failures = list_samples(store)
     names = {sample.id: safe_name(sample.id) for sample in failures}
     mode_of = mode_names(store)
-    with writing(folder):
+    with disk_errors(folder):
         for sample in failures:
             save_image(read_image(sample), folder / "data", names[sample.id])
         classes = store.manifest.classes

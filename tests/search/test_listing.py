@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -60,9 +61,10 @@ def test_mistakes_are_named(store: Store) -> None:
 
 def test_files(store: Store, tmp_path: Path) -> None:
     listing = list_samples(store)
-    for name in ("f.csv", "f.parquet", "f.jsonl"):
+    for name in ("f.csv", "f.parquet", "f.arrow", "f.jsonl"):
         assert export(listing, tmp_path / name) == len(listing)
     assert pq.read_table(tmp_path / "f.parquet").equals(listing.table)
+    assert pa.ipc.open_file(tmp_path / "f.arrow").read_all().equals(listing.table)
     lines = (tmp_path / "f.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == listing.to_json()["failures"]
     with (tmp_path / "f.csv").open(newline="") as file:
