@@ -177,7 +177,7 @@ def failures(
     export: Annotated[
         Path | None,
         typer.Option(
-            help="Write .csv, .parquet, .arrow or .jsonl; or, to a folder, images by confused pair.",
+            help="Write .csv, .parquet, .arrow or .jsonl; or, to a folder, images by pair.",
             metavar="PATH",
         ),
     ] = None,
