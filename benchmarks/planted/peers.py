@@ -1,9 +1,9 @@
 """Slice discovery methods that the modes are compared with; all see the same failures.
 
 Each takes a `Problem` and a budget and returns at most that many slices: arrays of rows of
-misclassified samples, best first, so that precision@10 reads the first ten of each. Their settings
-are those of their papers, or better ones found on the models in `TUNING`; k-means clusters show
-clear failures first, as the modes do, since that helps them.
+misclassified samples, best first, so that precision@10 reads the first ten of each. K-means,
+confusion pairs and Spotlight were tuned on the models in `TUNING`; k-means clusters show clear
+failures first, as the modes do.
 """
 
 from collections.abc import Callable
