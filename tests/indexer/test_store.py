@@ -144,6 +144,32 @@ def test_an_unreadable_newest_version_is_set_aside(database: Store, damage: str)
     assert Store.open(database.path).take(["s33"], ["id"])["id"].to_pylist() == ["s33"]
 
 
+@pytest.mark.parametrize("table", ["samples", "rejects"])
+@pytest.mark.filterwarnings("ignore::indexer.errors.StoreWarning")
+def test_a_commit_of_which_the_disk_lost_a_write_is_taken_back(
+    database: Store, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    rejects = pa.table({"id": ["a"], "reason": ["torn"]})
+    database.write_table("rejects", rejects)
+    before = {name: database.table(name).to_arrow() for name in ("samples", "rejects")}
+    acknowledged = read_acknowledged(database.path)
+
+    def lose_a_write(files: list[Path], root: Path) -> None:
+        (data,) = (file for file in files if file.parent.name == "data")
+        data.write_bytes(data.read_bytes()[: -data.stat().st_size // 3])
+
+    append = {
+        "samples": lambda: database.append_samples(sample_reader(30, 5)),
+        "rejects": lambda: database.append_table("rejects", rejects),
+    }
+    monkeypatch.setattr("indexer.store.sync_files", lose_a_write)
+    with pytest.raises(StoreError, match=f"lost part of what was written to {table}"):
+        append[table]()
+    assert read_acknowledged(database.path) == acknowledged
+    again = Store.open(database.path)
+    assert all(again.table(name).to_arrow() == before[name] for name in before)
+
+
 def test_a_whole_version_that_was_never_acknowledged_is_kept(database: Store) -> None:
     database.append_samples(sample_reader(30, 5))
     (database.path / "acknowledged.json").unlink()
