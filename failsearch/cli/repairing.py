@@ -142,7 +142,8 @@ def _show_search(report: "ModeRepairReport", console: Console) -> None:
     if not report.found:
         console.print(
             f"None of {report.candidates} candidates fixed failures of mode {report.target} "
-            "without losing more than --max-drop on guard samples.",
+            f"without losing more than {100 * report.settings.max_drop:g} points on guard samples; "
+            "--max-drop allows more.",
             markup=False,
         )
         return

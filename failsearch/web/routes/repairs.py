@@ -44,6 +44,7 @@ def repair_page(request: Request, state: App, repair: str) -> HTMLResponse:
         groups=[(change, *_changed(state, samples.to_pylist(), change)) for change in CHANGES],
         has_patch=(state.index.path / REPAIRS / report["id"] / PATCH).exists(),
         classes=state.snapshot.classes,
+        job=state.jobs.current,
     )
 
 
@@ -54,12 +55,19 @@ def repairs_json(state: App) -> dict[str, Any]:
 
 
 @router.post("/api/repairs", status_code=202)
-def start(state: App, mode: Annotated[str, Body(embed=True, max_length=2000)]) -> dict[str, Any]:
-    """Search for a repair of a mode, in the background; watch it at `/api/job`."""
+def start(
+    state: App,
+    mode: Annotated[str, Body(max_length=2000)],
+    max_drop: Annotated[float, Body(ge=0, le=100)] = 0.1,
+) -> dict[str, Any]:
+    """Search for a repair of a mode, in the background; watch it at `/api/job`.
+
+    It may cost `max_drop` points of accuracy on the images that it is chosen by.
+    """
     found = (state.modes or state.index.modes).mode(mode)
 
     def work(step: Any) -> str:
-        report = state.index.repair_mode(mode, progress=step)
+        report = state.index.repair_mode(mode, progress=step, max_drop=max_drop / 100)
         return f"/repairs/{report.id}"
 
     return state.jobs.start(f"Repairing {found.name}", work).to_json()

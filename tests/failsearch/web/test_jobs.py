@@ -82,7 +82,8 @@ def test_a_repair_starts_from_a_mode(connect: Connect, model_index: Path, tmp_pa
     client = connect(Path(shutil.copytree(model_index, tmp_path / "own.lancedb")))
     assert client.post("/api/repairs", json={"mode": "m99"}).status_code == 404
     mode = client.get("/api/modes").json()["modes"][0]["id"]
-    started = client.post("/api/repairs", json={"mode": mode})
+    assert client.post("/api/repairs", json={"mode": mode, "max_drop": -1}).status_code == 422
+    started = client.post("/api/repairs", json={"mode": mode, "max_drop": 0.5})
     assert started.status_code == 202
     deadline = time.monotonic() + 120
     while (job := client.get("/api/job").json()["job"])["active"]:
@@ -96,5 +97,6 @@ def test_a_repair_starts_from_a_mode(connect: Connect, model_index: Path, tmp_pa
     assert "Verdict" in page
     (report,) = client.get("/api/repairs").json()["repairs"]
     assert "model" not in report
+    assert report["settings"]["max_drop"] == 0.005
     patch = client.get(f"/api/repairs/{report['id']}/patch")
     assert patch.status_code == (200 if report["found"] else 404)
