@@ -1,9 +1,9 @@
 """The space in which failures are compared for grouping.
 
 Two views of a failure are joined: its profile, which says what in the model goes wrong, and its
-embedding, which says what the image looks like to the model. Chosen by measurement
-(benchmarks/modes.md): profiles find wrong labels within one pair of classes, embeddings find marks
-on images, both together find more than either.
+embedding, which says what the image looks like to the model. Profiles are
+good at wrong labels within one pair of classes, embeddings at marks on images; benchmarks/modes.py
+compares both together with either alone (`--tuning`).
 
 In profiles every layer gets the same energy, since deep layers have the most filters and mainly
 restate label and prediction; |z| is tempered since profiles are heavy-tailed. In both views the
