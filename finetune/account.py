@@ -75,10 +75,12 @@ class Account:
 
     @property
     def verdict(self) -> str:
-        """Return "repairs", "trades one confusion for its reverse" or "does not repair"."""
+        """Say in a few words, after "it", what the edit does."""
+        if self.mode_fixed == 0:
+            return "does not repair"
         if self.trades:
             return "trades one confusion for its reverse"
-        return "repairs" if self.mode_fixed > 0 else "does not repair"
+        return "repairs" if self.fixed >= self.broken else "breaks more than it fixes"
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""

@@ -62,6 +62,8 @@ def test_a_repair_without_reverse_confusions_is_one():
     found = account(LABELS, BEFORE, np.array([0, 0, 0, 1, 1, 0, 2]), MODE, [(0, 1)])
     assert found.verdict == "repairs"
     assert account(LABELS, BEFORE, BEFORE, MODE, [(0, 1)]).verdict == "does not repair"
+    costly = account(LABELS, BEFORE, np.array([0, 1, 2, 2, 1, 0, 2]), MODE, [(0, 1)])
+    assert costly.verdict == "breaks more than it fixes"
 
 
 def test_both_directions_of_a_mode_are_no_reverse_of_each_other():
