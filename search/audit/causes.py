@@ -181,7 +181,7 @@ def _metadata_traits(name: str, raw: Sequence[object]) -> Iterator[Trait]:
     if 2 <= len(distinct) <= MOST_VALUES:
         for value in distinct:
             has = np.array([np.nan if text is None else float(text == value) for text in texts])
-            yield Trait(f"{name}={value}", has, (f"not {name}={value}", f"{name}={value}"))
+            yield Trait(f"{name}={value}", has, (f"seldom {name}={value}", f"often {name}={value}"))
 
 
 def _finding(
