@@ -46,7 +46,6 @@ def index(
     from indexer.datasets import open_dataset
     from indexer.models import load_model
     from indexer.pipeline import index_dataset
-    from search.snapshot import snapshot
 
     # The data first: a wrong path should not cost the time of loading a model.
     dataset = open_dataset(data, **(data_options or {}))
@@ -55,7 +54,7 @@ def index(
     )
     report = index_dataset(dataset, loaded, path, settings)
     made = Index.open(path)
-    snapshot(made.store)  # leaves the cache that the first search, and the first page, read
+    _fill_caches(made)
     return made, report
 
 
@@ -71,10 +70,16 @@ def add(
     from indexer.datasets import open_dataset
     from indexer.models import load_indexed_model
     from indexer.pipeline import add_dataset
-    from search.snapshot import snapshot
 
     dataset = open_dataset(data, **(data_options or {}))
     loaded = load_indexed_model(index.manifest, device=resolve_device(device))
     report = add_dataset(dataset, loaded, index.path, settings)
-    snapshot(index.store)
+    _fill_caches(index)
     return report
+
+
+def _fill_caches(index: Index) -> None:
+    """Leave light columns and norms where the first search and the first page look for them."""
+    from search.snapshot import snapshot
+
+    _ = snapshot(index.store).norms
