@@ -17,6 +17,7 @@ from indexer.schema import ID, REPAIRS
 from indexer.store import Store
 from search.audit.report import read_findings, write_findings
 from search.modes import find_modes
+from search.snapshot import snapshot
 
 from .made_profiles import made_store
 
@@ -30,6 +31,7 @@ def make_web_index(source: Store, path: Path, rows: int) -> Store:
     find_modes(store)
     _copy_findings(source, store, made)
     _copy_repairs(source, store, made)
+    _ = snapshot(store).norms  # as `failsearch index` leaves them
     return store
 
 
