@@ -250,7 +250,7 @@ def repairs(db: Db = DEFAULT_DB, as_json: Json = False) -> None:
     def show(console: Console) -> None:
         console.print(
             table(
-                ("id", "of", "filters", "corrected", "of", "change (points)", "created"),
+                ("id", "of", "filters", "corrected", "of", "points", "held out", "created"),
                 [
                     (
                         one["id"],
@@ -259,6 +259,7 @@ def repairs(db: Db = DEFAULT_DB, as_json: Json = False) -> None:
                         one["neighbours_corrected"],
                         one["neighbours"],
                         points(one["accuracy_change"]),
+                        _on_held_out(one.get("held_out")),
                         one["created"],
                     )
                     for one in found
@@ -267,6 +268,12 @@ def repairs(db: Db = DEFAULT_DB, as_json: Json = False) -> None:
         )
 
     emit({"repairs": found}, as_json, show)
+
+
+def _on_held_out(account: dict[str, Any] | None) -> str:
+    if account is None:
+        return "not judged"
+    return f"{account['verdict']}, {account['mode_fixed']} of {account['mode_failures']} fixed"
 
 
 Patch = Annotated[Path, typer.Argument(help="Patch file of a repair.", metavar="PATCH")]
