@@ -24,19 +24,11 @@ from indexer.saliency.layout import profile_layout
 from indexer.saliency.precision import autocast, pinned
 from indexer.saliency.reference import reference_profiles
 
+from .engine_ways import Subject
+
 PRECISIONS = ("fp32", "tf32", "amp")
 CHECKED = 4
 """Images whose profiles are compared with the float64 reference."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model at an image size, batch size and choice of units."""
-
-    model: str
-    size: int
-    batch: int
-    units: str = "conv"
 
 
 SUBJECTS = (

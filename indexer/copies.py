@@ -5,7 +5,6 @@ holds, so a newer version, or a table made anew, never meets it. Copies can be r
 where they cannot be written, everything works without them.
 """
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +12,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from .durability import write_derived
-from .versions import newest_manifest, table_folder
+from .versions import newest_manifest, table_folder, version_key
 
 FOLDER = Path("cache", "tables")
 
@@ -41,8 +40,7 @@ def _copy_path(database: Path, name: str) -> Path | None:
     manifest = newest_manifest(table_folder(database, name))
     if manifest is None:
         return None
-    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
-    return database / FOLDER / f"{name}-{digest}.arrow"
+    return database / FOLDER / f"{name}-{version_key(manifest)}.arrow"
 
 
 def _read(path: Path) -> pa.Table | None:
@@ -60,6 +58,7 @@ def _write(path: Path, table: pa.Table) -> None:
             writer.write_table(table)
 
     if write_derived(path, fill):
-        for other in path.parent.glob(f"{path.name.rpartition('-')[0]}-*.arrow"):
+        name = path.name.rsplit("-", 2)[0]
+        for other in path.parent.glob(f"{name}-*.arrow"):
             if other != path:
                 other.unlink(missing_ok=True)

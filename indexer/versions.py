@@ -6,6 +6,7 @@ as *acknowledged* once all its files were synced; only versions after that can b
 cut, so only those need a look when a database is opened.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -37,6 +38,15 @@ def newest_manifest(table: Path) -> Path | None:
     """Return the manifest of the newest version of a table folder; None where there is none."""
     newest = max(table.glob("_versions/*.manifest"), key=_number, default=None)
     return newest if newest is not None and _number(newest) else None
+
+
+def version_key(manifest: Path) -> str:
+    """Return "<version>-<digest>" of a version's manifest file.
+
+    The digest keeps a table that was made anew under the same number apart from its forerunner.
+    """
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
+    return f"{_number(manifest)}-{digest}"
 
 
 def set_aside(table: Path, version: int) -> Path:

@@ -6,7 +6,6 @@ was made anew under the same number never meets the files of its forerunner. The
 removed at any time; where it cannot be written, everything works from memory.
 """
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from indexer.durability import write_derived
 from indexer.errors import StoreError
 from indexer.schema import SAMPLES
 from indexer.store import Store
-from indexer.versions import newest_manifest, table_folder
+from indexer.versions import newest_manifest, table_folder, version_key
 
 FOLDER = "cache"
 
@@ -35,10 +34,7 @@ def version_manifest(store: Store) -> Path:
 
 def version_folder(store: Store, manifest: Path) -> Path:
     """Return the cache folder of the version with this manifest; it need not exist."""
-    number = int(manifest.stem)
-    number = 2**64 - 1 - number if number > 2**63 else number
-    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
-    return store.path / FOLDER / f"{number}-{digest}"
+    return store.path / FOLDER / version_key(manifest)
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> bool:

@@ -104,7 +104,8 @@ def search(
     mode: Annotated[str, typer.Argument(help="Failure mode to repair.", metavar="MODE")],
     db: Db = DEFAULT_DB,
     max_drop: Annotated[
-        float, typer.Option(help="Most accuracy to lose on guard samples, in points.")
+        float,
+        typer.Option(help="Most accuracy to lose on guard samples, in points, counted softly."),
     ] = 0.1,
     selection: Annotated[
         list[str] | None,

@@ -46,10 +46,10 @@ def explain_subject(bench: Bench, subject: Subject, settings: ExplainSettings) -
     if regions:
         explanation = replace(explanation, what_if=what_if(bench, subject, heat, regions, settings))
     if settings.paste_onto is not None:
-        region = next(iter(regions.values()), None)
-        if region is None:
-            region = salient_region(heat, PASTED_SHARE)
-        explanation = replace(explanation, paste=paste_onto(bench, subject, heat, region, settings))
+        salient = {"salient": salient_region(heat, PASTED_SHARE)}
+        name, region = next(iter((regions or salient).items()))
+        found = paste_onto(bench, subject, heat, region, settings, name)
+        explanation = replace(explanation, paste=found)
     return explanation
 
 

@@ -24,7 +24,7 @@ class Pasted:
     """What pasting one kind of region did to all images.
 
     Attributes:
-        region: "salient", "least salient" or "random".
+        region: name of the pasted region, "least salient" or "random".
         before: probability of the wrong class before, float64 [n].
         after: and after, float64 [n].
         flipped: bool [n], whether the wrong class is now predicted.
@@ -54,15 +54,15 @@ class Pasted:
 
 @dataclass(frozen=True, eq=False)
 class Paste:
-    """Whether the salient region carries the mistake to other images.
+    """Whether a region carries the mistake to other images.
 
     Attributes:
         onto: class of the images.
         wrong: class that the source image was taken for.
         area: share of the pixels that was pasted.
         ids: the images, all correctly classified before.
-        rows: salient region, least salient region, random regions.
-        pictures: pasted images of the salient region, float32 [n, I, H, W], at most 8.
+        rows: the region, the least salient one of its size, random ones.
+        pictures: images with the region pasted, float32 [n, I, H, W], at most 8.
     """
 
     onto: str
@@ -109,11 +109,11 @@ class Paste:
         from ..montage import montage
         from .subjects import to_image
 
-        salient = self.rows[0]
+        chosen = self.rows[0]
         entries = [
             (to_image(pixels), [f"{self.wrong} {before:.3f} → {after:.3f}"])
             for pixels, before, after in zip(
-                self.pictures, salient.before, salient.after, strict=False
+                self.pictures, chosen.before, chosen.after, strict=False
             )
         ]
         return montage(entries, columns=4, title=f"Pasted onto {self.onto}")
@@ -125,6 +125,7 @@ def paste_onto(
     heat: np.ndarray,
     region: np.ndarray,
     settings: ExplainSettings,
+    name: str = "salient",
 ) -> Paste:
     """Paste a region of a failure, in place, onto correctly classified images of a class.
 
@@ -134,6 +135,7 @@ def paste_onto(
         heat: its heat-map [H, W].
         region: bool [H, W], what is pasted.
         settings: class to paste onto, how many images, and the seed of the random regions.
+        name: of the region.
 
     Raises:
         SettingError: the image is classified correctly, as the class to paste onto, or the index
@@ -157,18 +159,18 @@ def paste_onto(
     images = np.stack([target.pixels for target in bench.samples(ids)])
     random = np.random.default_rng(settings.seed)
     regions = {
-        "salient": [region] * len(images),
+        name: [region] * len(images),
         "least salient": [least_salient_region(heat, int(region.sum()))] * len(images),
         # A region for each image: their spread is that of images and of regions at once.
         "random": random_regions(region, len(images), random),
     }
     before = bench.probabilities(images)[:, wrong]
     rows, pictures = [], images
-    for name, masks in regions.items():
+    for one, masks in regions.items():
         pasted = np.where(np.stack(masks)[:, None], subject.pixels, images)
         after = bench.probabilities(pasted)
-        rows.append(Pasted(name, before, after[:, wrong], after.argmax(axis=1) == wrong))
-        pictures = pasted if name == "salient" else pictures
+        rows.append(Pasted(one, before, after[:, wrong], after.argmax(axis=1) == wrong))
+        pictures = pasted if one == name else pictures
     return Paste(
         onto=bench.classes[onto],
         wrong=bench.classes[wrong],

@@ -74,8 +74,8 @@ class Models:
         with self._lock:
             subject, explanation = self._explain(sample)
             _require_shape(region, explanation.heatmap)
-            found = paste_onto(self._bench, subject, explanation.heatmap, region, settings)
-        salient = found.rows[0]
+            found = paste_onto(self._bench, subject, explanation.heatmap, region, settings, "brush")
+        brush = found.rows[0]
         pictures = [
             {
                 "id": name,
@@ -84,12 +84,10 @@ class Models:
                 "after": float(after),
             }
             for name, pixels, before, after in zip(
-                found.ids, found.pictures, salient.before, salient.after, strict=False
+                found.ids, found.pictures, brush.before, brush.after, strict=False
             )
         ]
         document = found.to_json()
-        # The library calls the region it is given salient; here a person brushed it.
-        document["regions"][0]["region"] = "brush"
         return {**document, "wrong": found.wrong, "pictures": pictures}
 
     def search(self, data: bytes, label: str, settings: SearchSettings) -> SearchResult:

@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse, Response
 
 from search.predicates import FAILURES, Filter, parse_filter
 
-from ..snapshot import Snapshot
+from ..snapshot import Page, Snapshot
 from ..state import State
 from ..templating import render
 from .common import MEDIA_TYPES, App, Text, answers, download
@@ -67,13 +67,7 @@ def failures(request: Request, state: App, chosen: Selected, page: Number = 1) -
     return render(
         request,
         "failures.html",
-        found=snapshot.page(
-            chosen.filters(snapshot),
-            ids=chosen.members(state),
-            sort=chosen.sort,
-            number=page,
-            size=PAGE_SIZE,
-        ),
+        found=_page(state, chosen, page),
         chosen=asdict(chosen),
         classes=snapshot.classes,
         columns=snapshot.names,
@@ -85,13 +79,7 @@ def failures(request: Request, state: App, chosen: Selected, page: Number = 1) -
 def failures_json(state: App, chosen: Selected, page: Number = 1) -> dict[str, Any]:
     """Return one page of the gallery."""
     snapshot = state.snapshot
-    found = snapshot.page(
-        chosen.filters(snapshot),
-        ids=chosen.members(state),
-        sort=chosen.sort,
-        number=page,
-        size=PAGE_SIZE,
-    )
+    found = _page(state, chosen, page)
     return {
         "version": snapshot.version,
         "failures": found.samples,
@@ -109,3 +97,13 @@ def export(
     snapshot = state.snapshot
     table = snapshot.listing(chosen.filters(snapshot), ids=chosen.members(state), sort=chosen.sort)
     return download(table, "failures", form)
+
+
+def _page(state: State, chosen: Selection, number: int) -> Page:
+    return state.snapshot.page(
+        chosen.filters(state.snapshot),
+        ids=chosen.members(state),
+        sort=chosen.sort,
+        number=number,
+        size=PAGE_SIZE,
+    )
