@@ -49,6 +49,8 @@ class Account:
         fixed: held-out samples that were wrong and are right.
         broken: held-out samples that were right and are wrong.
         accuracy_change: (fixed - broken) / samples as a share, Bonett and Price's interval.
+        elsewhere_change: the same without the mode's failures, which can only gain: what the
+            repair does to everything else.
         p_value: two-sided, of McNemar's exact test that fixed and broken are equally likely.
         reverse_before: samples of the mode's predicted class taken for its label, before.
         reverse_after: the same under the edit.
@@ -62,6 +64,7 @@ class Account:
     fixed: int
     broken: int
     accuracy_change: Interval
+    elsewhere_change: Interval
     p_value: float
     reverse_before: int
     reverse_after: int
@@ -69,9 +72,14 @@ class Account:
 
     @property
     def trades(self) -> bool:
-        """Whether the repair mostly turned a confusion into its reverse."""
+        """Whether the repair mostly turned a confusion into its reverse.
+
+        A boundary that a repair puts right gains on one side more than it loses on the other: where
+        accuracy rises beyond doubt, it is no mere trade.
+        """
         gained = self.reverse_after - self.reverse_before
-        return gained > 0 and gained >= TRADED * self.mode_fixed
+        traded = gained > 0 and gained >= TRADED * self.mode_fixed
+        return traded and self.accuracy_change.low <= 0
 
     @property
     def verdict(self) -> str:
@@ -118,6 +126,9 @@ def account(
         fixed=n_fixed,
         broken=n_broken,
         accuracy_change=paired_difference(n_fixed, n_broken, len(labels)),
+        elsewhere_change=paired_difference(
+            n_fixed - mode_fixed, n_broken, len(labels) - mode_failures
+        ),
         p_value=mcnemar(n_fixed, n_broken),
         reverse_before=_count_pairs(labels, before, reverse),
         reverse_after=_count_pairs(labels, after, reverse),

@@ -33,10 +33,10 @@ class Recipe:
     """
 
     lr: float = 2e-3
-    retention: float = 100.0
-    steps: int = 40
+    retention: float = 45.0
+    steps: int = 50
     failures: int = 24
-    kept: int = 104
+    kept: int = 72
     seed: int = 0
 
 

@@ -1,9 +1,15 @@
 """The search for a repair of a failure mode that is worth shipping.
 
 A candidate is a selection of filters and a recipe. It is trained on *discover* and tried on
-*guard*; of those that cost no more accuracy there than allowed, the one that fixes most of the
-mode wins. The weaker the retention of what is right today, the more a repair fixes and the more
-it costs: the weakest one that guard allows is found by bisection. Held-out samples play no part.
+*guard*. The weaker the retention of what is right today, the more a repair fixes and the more it
+costs: retention is weakened as long as guard allows. Of the candidates that cost no more accuracy
+there than allowed and fix nearly as much as the best of them, the cheapest wins. Held-out samples
+play no part.
+
+Accuracy is that of all guard samples, the mode's failures included. A count that leaves them out
+charges a repair for every sample that a shifted boundary loses and credits it with none that it
+wins, and a confusion of two classes would never seem worth mending. What the others lose is
+reported beside it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,6 +37,9 @@ from .training import Lesson, Recipe, train_retaining
 
 PROFILED = 512
 """Most correct samples whose profiles are averaged to know what the classes need."""
+NEARLY = 0.9
+"""Share of the most failures fixed from which a cheaper candidate is preferred: where the mode is
+unlike the samples that are right, weak retention fixes hardly more and goes on costing."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +48,12 @@ class SearchSettings:
 
     Attributes:
         selections: names from `SELECTIONS`, each searched in turn.
-        max_drop: most accuracy that guard samples outside the mode may lose, as a share; counted
+        max_drop: most accuracy over all guard samples that may be lost, as a share; counted
             softly (see `finetune.guard`).
         max_weights: share of the model's parameters that may change ("last" and "all" take what
             they take).
         lr: step size.
-        retentions: retention weights to choose from.
+        retentions: retention weights to choose from; the middle one is tried first.
         steps: steps a candidate.
         budget: most candidates to train for each selection.
         seed: of batches and of the random selection.
@@ -54,9 +63,9 @@ class SearchSettings:
     max_drop: float = 0.001
     max_weights: float = 0.02
     lr: float = 2e-3
-    retentions: tuple[float, ...] = (40.0, 100.0, 250.0)
-    steps: int = 40
-    budget: int = 2
+    retentions: tuple[float, ...] = (7.0, 20.0, 45.0, 100.0, 250.0)
+    steps: int = 50
+    budget: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -140,9 +149,10 @@ class Candidate:
         columns: filters it may change; None where it is no matter of filters.
         fixed: failures of the mode that are right.
         mode_failures: of how many.
-        drop: accuracy that other samples lose, counted softly, as a share; below 0 where they
-            gain.
+        drop: accuracy over all guard samples that is lost, counted softly, as a share; below 0
+            where it rises.
         counted_drop: the same, counted; too noisy to choose by.
+        elsewhere: what the samples outside the mode lose, counted.
     """
 
     selection: str
@@ -153,6 +163,7 @@ class Candidate:
     mode_failures: int
     drop: float
     counted_drop: float
+    elsewhere: float
 
     def describe(self) -> dict[str, Any]:
         """Return how it was made and its figures on guard, JSON-ready."""
@@ -164,6 +175,7 @@ class Candidate:
                 "failures": self.mode_failures,
                 "drop": self.drop,
                 "counted_drop": self.counted_drop,
+                "elsewhere": self.elsewhere,
             },
         }
 
@@ -180,37 +192,42 @@ def search(
     tried: list[Candidate] = []
     with progress("Trying repairs", settings.budget * len(settings.selections), 0) as tracker:
         for name in settings.selections:
-            for candidate in bisect(task, evidence, name, settings):
+            for candidate in candidates(task, evidence, name, settings):
                 tried.append(candidate)
                 tracker.advance(1)
     return choose(tried, settings.max_drop), tried
 
 
-def bisect(
+def candidates(
     task: Task, evidence: Evidence, name: str, settings: SearchSettings
 ) -> Iterator[Candidate]:
-    """Yield the candidates of one selection: at first of middling retention, then as guard bids."""
+    """Yield the candidates of one selection: at first of middling retention, then as guard bids.
+
+    From there retention is weakened until guard refuses, or strengthened until it allows.
+    """
     weights = sorted(settings.retentions)
-    low, high = 0, len(weights)
+    place, direction = len(weights) // 2, 0
     for _ in range(settings.budget):
-        if low == high:
+        if not 0 <= place < len(weights):
             return
-        middle = (low + high) // 2
         recipe = Recipe(
-            lr=settings.lr, retention=weights[middle], steps=settings.steps, seed=settings.seed
+            lr=settings.lr, retention=weights[place], steps=settings.steps, seed=settings.seed
         )
         candidate = train_candidate(task, evidence, name, recipe, settings)
-        if candidate.drop <= settings.max_drop:
-            high = middle
-        else:
-            low = middle + 1
         yield candidate
+        bidden = -1 if candidate.drop <= settings.max_drop else 1
+        if direction not in (0, bidden):
+            return
+        direction = bidden
+        place += direction
 
 
 def choose(tried: Sequence[Candidate], max_drop: float) -> Candidate | None:
-    """Return the candidate that fixes most within `max_drop`; of equals the one that costs less."""
+    """Return the cheapest candidate that fixes nearly as much as the best within `max_drop`."""
     allowed = [one for one in tried if one.fixed > 0 and one.drop <= max_drop]
-    return min(allowed, key=lambda one: (-one.fixed, one.drop), default=None)
+    most = max((one.fixed for one in allowed), default=0)
+    enough = [one for one in allowed if one.fixed >= NEARLY * most]
+    return min(enough, key=lambda one: (one.drop, -one.fixed), default=None)
 
 
 def train_candidate(
@@ -221,9 +238,9 @@ def train_candidate(
     population, rows, mine = task.population, task.guard, len(task.failures(GUARD))
     labels, before = population.labels[rows], population.logits[rows]
     after = rescore(population, {name: edit}, rows)[name]
-    right = after.argmax(1) == labels
-    others = slice(mine, None)
+    right, right_before = after.argmax(1) == labels, before.argmax(1) == labels
     width = boundary_width(before)
+    others = max(len(rows) - mine, 1)
     return Candidate(
         selection=name,
         recipe=recipe,
@@ -231,12 +248,9 @@ def train_candidate(
         columns=columns,
         fixed=int(right[:mine].sum()),
         mode_failures=mine,
-        drop=soft_accuracy(before[others], labels[others], width)
-        - soft_accuracy(after[others], labels[others], width),
-        counted_drop=float(
-            ((before.argmax(1) == labels)[others].sum() - right[others].sum())
-            / max(len(labels) - mine, 1)
-        ),
+        drop=soft_accuracy(before, labels, width) - soft_accuracy(after, labels, width),
+        counted_drop=float((right_before.sum() - right.sum()) / len(rows)),
+        elsewhere=float((right_before[mine:].sum() - right[mine:].sum()) / others),
     )
 
 

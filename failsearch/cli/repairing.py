@@ -105,7 +105,7 @@ def search(
     db: Db = DEFAULT_DB,
     max_drop: Annotated[
         float,
-        typer.Option(help="Most accuracy to lose on guard samples, in points, counted softly."),
+        typer.Option(help="Most accuracy to lose on all guard samples, in points."),
     ] = 0.1,
     selection: Annotated[
         list[str] | None,
@@ -114,8 +114,8 @@ def search(
             "all; repeat to try several."
         ),
     ] = None,
-    budget: Annotated[int, typer.Option(help="Most candidates to train for each selection.")] = 2,
-    steps: Annotated[int, typer.Option(help="Steps a candidate.")] = 40,
+    budget: Annotated[int, typer.Option(help="Most candidates to train for each selection.")] = 3,
+    steps: Annotated[int, typer.Option(help="Steps a candidate.")] = 50,
     out: Out = None,
     device: Device = "auto",
     seed: Seed = 0,

@@ -52,6 +52,7 @@ def test_fixed_and_broken_are_counted_on_both_sides():
     assert (found.mode_failures, found.mode_fixed) == (2, 1)
     assert (found.samples, found.fixed, found.broken) == (7, 1, 2)
     assert found.accuracy_change.value == pytest.approx(-1 / 7)
+    assert found.elsewhere_change.value == pytest.approx(-2 / 5)
     assert (found.reverse_before, found.reverse_after) == (1, 2)
     changes = [(one.label, one.samples, one.fixed, one.broken) for one in found.classes]
     assert changes == [(0, 3, 1, 0), (1, 3, 0, 1), (2, 1, 0, 1)]
@@ -64,6 +65,18 @@ def test_a_repair_without_reverse_confusions_is_one():
     assert account(LABELS, BEFORE, BEFORE, MODE, [(0, 1)]).verdict == "does not repair"
     costly = account(LABELS, BEFORE, np.array([0, 1, 2, 2, 1, 0, 2]), MODE, [(0, 1)])
     assert costly.verdict == "breaks more than it fixes"
+
+
+def test_a_shifted_boundary_that_gains_beyond_doubt_is_no_mere_trade():
+    labels = np.repeat([0, 1], 100)
+    before = np.where(np.arange(200) < 40, 1, labels)
+    for reverse, verdict in ((20, "repairs"), (38, "trades one confusion for its reverse")):
+        after = np.where(np.arange(200) >= 200 - reverse, 0, labels)
+        found = account(labels, before, after, before != labels, [(0, 1)])
+        assert found.reverse_after == reverse
+        assert found.trades == (verdict != "repairs")
+        assert found.verdict == verdict
+        assert found.elsewhere_change.value == pytest.approx(-reverse / 160)
 
 
 def test_both_directions_of_a_mode_are_no_reverse_of_each_other():

@@ -13,7 +13,7 @@ from finetune.training import Lesson, Recipe, train_retaining
 from finetune.workbench import (
     SearchSettings,
     Task,
-    bisect,
+    candidates,
     choose,
     gather_evidence,
     mode_gradient,
@@ -87,31 +87,36 @@ def test_a_winner_keeps_within_the_limit_and_fixes_something(task):
     mine = winner.mode_failures
     assert winner.fixed == (logits[:mine].argmax(1) == labels[:mine]).sum()
     assert choose(tried, max_drop=min(one.drop for one in tried) - 1e-9) is None
-    before = task.population.logits[task.guard][mine:].argmax(1) == labels[mine:]
-    after = logits[mine:].argmax(1) == labels[mine:]
+    before = task.population.logits[task.guard].argmax(1) == labels
+    after = logits.argmax(1) == labels
     assert winner.counted_drop == pytest.approx(before.mean() - after.mean())
+    assert winner.elsewhere == pytest.approx(before[mine:].mean() - after[mine:].mean())
 
 
 @pytest.mark.parametrize(
-    ("allowed", "expected"), [(40, [20, 40]), (20, [20, 10]), (50, [20, 40]), (5, [20, 10])]
+    ("allowed", "expected"),
+    [(5, [20, 10, 5]), (20, [20, 10]), (40, [20, 40]), (80, [20, 40, 80]), (99, [20, 40, 80])],
 )
-def test_the_weakest_retention_that_guard_allows_is_bisected(task, monkeypatch, allowed, expected):
+def test_retention_is_weakened_until_guard_refuses(task, monkeypatch, allowed, expected):
     def train(task, evidence, name, recipe, settings):
         drop = 0.5 if recipe.retention < allowed else -0.1
         return dataclasses.replace(one, recipe=recipe, drop=drop)
 
     one = search(task, SETTINGS)[1][0]
     monkeypatch.setattr("finetune.workbench.train_candidate", train)
-    settings = dataclasses.replace(SETTINGS, retentions=(40.0, 10.0, 20.0), budget=5)
-    tried = bisect(task, gather_evidence(task, ()), "salient", settings)
+    settings = dataclasses.replace(SETTINGS, retentions=(40.0, 10.0, 20.0, 80.0, 5.0), budget=5)
+    tried = candidates(task, gather_evidence(task, ()), "salient", settings)
     assert [candidate.recipe.retention for candidate in tried] == expected
+    few = dataclasses.replace(settings, budget=2)
+    tried = candidates(task, gather_evidence(task, ()), "salient", few)
+    assert [candidate.recipe.retention for candidate in tried] == expected[:2]
 
 
-def test_of_those_within_the_limit_the_one_that_fixes_most_wins(task):
+def test_the_cheapest_of_those_that_fix_nearly_most_within_the_limit_wins(task):
     one = search(task, SETTINGS)[1][0]
-    figures = [(3, 0.2), (2, 0.0), (2, -0.1), (0, -0.3)]
+    figures = [(30, 0.2), (20, 0.0), (19, -0.1), (12, -0.2), (0, -0.3)]
     tried = [dataclasses.replace(one, fixed=fixed, drop=drop) for fixed, drop in figures]
-    for limit, expected in ((0.2, 0), (0.1, 2), (-0.05, 2), (-0.2, None)):
+    for limit, expected in ((0.2, 0), (0.1, 2), (-0.05, 2), (-0.15, 3), (-0.25, None)):
         assert choose(tried, limit) is (None if expected is None else tried[expected])
 
 
