@@ -244,6 +244,7 @@ class Index:
         against: Index | None = None,
         relabel: bool = False,
         device: str = "auto",
+        progress: Progress = silent,
         **settings: Any,
     ) -> AuditReport:
         """Look for what the data set hides; see `search.audit.run.audit`.
@@ -252,18 +253,26 @@ class Index:
             against: another index, to look for leaks between the two.
             relabel: profile label suspects under the suggested label too, which takes the model.
             device: where the model runs.
+            progress: shows which kind is being looked for.
             settings: kinds, top and more, see `search.audit.settings.AuditSettings`.
         """
         from search.audit.run import audit
-        from search.audit.settings import AuditSettings
+        from search.audit.settings import IMAGES, AuditSettings
 
         profiler = None
         if relabel:
             from .query import SampleRelabeler
 
             profiler = SampleRelabeler(self.store, resolve_device(device))
-        other = None if against is None else against.store
-        return audit(self.store, AuditSettings(**settings), against=other, relabel=profiler)
+        chosen = AuditSettings(**settings)
+        return audit(
+            self.store,
+            chosen,
+            against=None if against is None else against.store,
+            relabel=profiler,
+            read_image=self._image_reader() if IMAGES in chosen.kinds else None,
+            progress=progress,
+        )
 
     # -- repair -----------------------------------------------------------------------------
 

@@ -53,7 +53,8 @@ class _Bar:
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            # The stream as it is now: work that silences a library must not silence the bar.
+            console=Console(file=sys.stderr),
         )
         self._rate = _Rate()
         self._task = self._bar.add_task(description, total=total, completed=done, rate="")
@@ -77,6 +78,7 @@ class _Log:
         self._description, self._total, self._done = description, total, done
         self._rate = _Rate()
         self._shown = time.monotonic()
+        self._stream = sys.stderr
 
     def advance(self, count: int) -> None:
         self._done += count
@@ -89,7 +91,7 @@ class _Log:
             )
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=self._stream, flush=True)
 
 
 class _Silence:

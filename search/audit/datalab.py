@@ -13,7 +13,7 @@ from indexer.errors import SettingError
 
 from .exchange import CleanlabInputs, cleanlab_inputs
 from .report import Finding
-from .settings import CLEANLAB, LABELS
+from .settings import CLEANLAB, DUPLICATES, LABELS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ def with_cleanlab(store: "Store", findings: Sequence[Finding], top: int) -> list
 
     It is given our probabilities and our neighbour graph of embeddings. A label suspect of the
     audit says whether cleanlab agrees; what cleanlab alone suspects (labels, outliers,
-    near-duplicates by embedding) becomes a finding of kind "cleanlab".
+    near-duplicates by embedding, a group each) becomes a finding of kind "cleanlab".
 
     Args:
         store: the index.
@@ -48,6 +48,7 @@ def with_cleanlab(store: "Store", findings: Sequence[Finding], top: int) -> list
         for finding in findings
     ]
     known = {finding.subject for finding in findings if finding.kind == LABELS}
+    alike = [set(finding.samples) for finding in findings if finding.kind == DUPLICATES]
     own: list[Finding] = []
     for issue, table in issues.items():
         scores = table[f"{issue}_score"].to_numpy()
@@ -55,6 +56,8 @@ def with_cleanlab(store: "Store", findings: Sequence[Finding], top: int) -> list
         worst = flagged[np.argsort(scores[flagged], kind="stable")]
         suspects = (i for i in worst if issue != LABEL or inputs.ids[i] not in known)
         described = _described(issue, table, inputs, store.manifest.classes, suspects)
+        if issue == DUPLICATE:
+            described = _new_groups(described, alike)
         own += [finding for finding, _ in zip(described, range(-(-top // 3)), strict=False)]
     return merged + sorted(own, key=lambda finding: -finding.score)[:top]
 
@@ -93,7 +96,7 @@ def find_issues(inputs: CleanlabInputs) -> dict[str, "pd.DataFrame"]:
 
 def _judged(finding: Finding, row: Mapping[str, Any]) -> Finding:
     quality, flagged = float(row["label_score"]), bool(row["is_label_issue"])
-    opinion = "agrees" if flagged else "does not"
+    opinion = "agrees" if flagged else "does not suspect it"
     return replace(
         finding,
         reason=f"{finding.reason}; cleanlab {opinion} (label quality {quality:.2f} of 1)",
@@ -132,6 +135,14 @@ def _described(
             evidence={"issue": issue, "cleanlab_score": quality},
             **extra,
         )
+
+
+def _new_groups(found: Iterator[Finding], known: list[set[str]]) -> Iterator[Finding]:
+    """Leave out groups within a known one: cleanlab names each pair twice, once from each side."""
+    for finding in found:
+        if not any(members.issuperset(finding.samples) for members in known):
+            known.append(set(finding.samples))
+            yield finding
 
 
 def _nearest(inputs: CleanlabInputs, i: np.intp, count: int) -> tuple[str, ...]:

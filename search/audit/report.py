@@ -11,7 +11,7 @@ import pyarrow as pa
 from indexer.errors import StoreError
 from indexer.schema import FINDINGS
 
-from .settings import CLEANLAB, KINDS
+from .settings import KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ class Finding:
     """One suspect.
 
     Attributes:
-        kind: one of `KINDS`, or "cleanlab".
+        kind: one of `KINDS` or `EXTRAS`, or of a later version.
         score: how strongly it is suspected; the higher the worse, comparable within a kind.
         subject: a sample id, a mode id, or a filter as layer:index.
         samples: ids to look at, the most telling first.
@@ -61,8 +61,8 @@ class Finding:
     suggested_probability: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in (*KINDS, CLEANLAB):
-            raise ValueError(f"no kind of finding {self.kind!r}")
+        if not self.kind:
+            raise ValueError("a finding needs a kind")
         if not self.reason or "\n" in self.reason:
             raise ValueError(f"a finding needs a reason of one line, not {self.reason!r}")
 
@@ -141,7 +141,10 @@ def write_findings(store: "Store", report: AuditReport) -> None:
 
 
 def read_findings(store: "Store") -> AuditReport:
-    """Return the stored findings; raises StoreError where there never was an audit."""
+    """Return the stored findings; raises StoreError where there never was an audit.
+
+    The kinds are `KINDS`, whether or not they were found, and then whatever else is stored.
+    """
     table = store.read_table(FINDINGS)
     if table is None:
         raise StoreError(f"{store.path} has no findings yet: run `failsearch audit`")
@@ -150,8 +153,8 @@ def read_findings(store: "Store") -> AuditReport:
         del row["rank"]
         evidence = json.loads(row.pop("evidence"))
         findings.append(Finding(**row | {"samples": tuple(row["samples"]), "evidence": evidence}))
-    extra = (CLEANLAB,) if any(finding.kind == CLEANLAB for finding in findings) else ()
-    return AuditReport(tuple(findings), KINDS + extra)
+    kinds = dict.fromkeys((*KINDS, *(finding.kind for finding in findings)))
+    return AuditReport(tuple(findings), tuple(kinds))
 
 
 def _html_row(cells: Iterable[str]) -> str:

@@ -5,17 +5,30 @@ from functools import cached_property
 
 import numpy as np
 
-from indexer.schema import ID, METADATA_PREFIX, MODES, SAMPLES
+from indexer.errors import SettingError
+from indexer.progress import Progress, silent
+from indexer.schema import FINDINGS, ID, METADATA_PREFIX, MODES, SAMPLES
 from indexer.store import Store
 
+from ..export import ReadImage
 from ..modes import ModeReport, find_modes, read_modes
 from .causes import causes, traits_of
 from .datalab import load_datalab, with_cleanlab
 from .duplicates import duplicates, leaks
+from .image_checks import with_image_checks
+from .imagelab import load_imagelab
 from .labels import Relabel, label_errors
 from .pictures import Pictures, read_pictures
-from .report import AuditReport, Finding, write_findings
-from .settings import CAUSES, CLEANLAB, DUPLICATES, FILTERS, LABELS, AuditSettings
+from .report import AuditReport, Finding, read_findings, write_findings
+from .settings import (
+    CAUSES,
+    CLEANLAB,
+    DUPLICATES,
+    FILTERS,
+    IMAGES,
+    LABELS,
+    AuditSettings,
+)
 from .weak_filters import weak_filters
 
 
@@ -25,6 +38,8 @@ def audit(
     *,
     against: Store | None = None,
     relabel: Relabel | None = None,
+    read_image: ReadImage | None = None,
+    progress: Progress = silent,
 ) -> AuditReport:
     """Look for wrong labels, duplicates, shared causes and weak filters, and store what is found.
 
@@ -36,17 +51,19 @@ def audit(
         settings: see `AuditSettings`.
         against: another index, for example of the training images, to look for leaks.
         relabel: profiles under other labels, for the evidence of label errors; see `labels`.
+        read_image: gives the original image of a sample; kind "images" needs it.
+        progress: shows which kind is being looked for.
 
     Returns:
         the findings, kind by kind.
 
     Raises:
-        SettingError: kind "cleanlab" without cleanlab.
+        SettingError: kind "cleanlab" without cleanlab, or "images" without cleanvision or images.
+        DataError: kind "images", and an image can no longer be read.
         LockedError: another process is writing to the index.
     """
     settings = settings or AuditSettings()
-    if CLEANLAB in settings.kinds:
-        load_datalab()  # rather fail now than after the other kinds
+    _check_extras(settings, read_image)  # rather fail now than after the other kinds
     sources = _Sources(store)
     look: dict[str, Callable[[], list[Finding]]] = {
         LABELS: lambda: label_errors(store, settings, relabel),
@@ -54,17 +71,39 @@ def audit(
         CAUSES: lambda: _causes(sources, settings),
         FILTERS: lambda: weak_filters(store, sources.modes, settings.top),
     }
-    findings = [
-        finding
-        for kind in settings.kinds
-        if kind in look
-        for finding in sorted(look[kind](), key=lambda f: -f.score)[: settings.top]
-    ]
-    if CLEANLAB in settings.kinds:
-        findings = with_cleanlab(store, findings, settings.top)
+    findings: list[Finding] = []
+    with progress("Auditing", sum(kind != IMAGES for kind in settings.kinds), 0) as tracker:
+        for kind in filter(look.__contains__, settings.kinds):
+            found = sorted(look[kind](), key=lambda finding: -finding.score)
+            findings += found[: settings.top]
+            tracker.advance(1)
+        if CLEANLAB in settings.kinds:
+            findings = with_cleanlab(store, findings, settings.top)
+            tracker.advance(1)
+    if IMAGES in settings.kinds and read_image is not None:
+        earlier = _stored(store, settings)
+        findings = with_image_checks(
+            store, findings, read_image, settings.top, earlier=earlier, progress=progress
+        )
     report = AuditReport(tuple(findings), settings.kinds)
     write_findings(store, report)
     return report
+
+
+def _check_extras(settings: AuditSettings, read_image: ReadImage | None) -> None:
+    if CLEANLAB in settings.kinds:
+        load_datalab()
+    if IMAGES in settings.kinds:
+        load_imagelab()
+        if read_image is None:
+            raise SettingError(f"kind {IMAGES} looks at the original images: give read_image")
+
+
+def _stored(store: Store, settings: AuditSettings) -> list[Finding]:
+    """Return the stored findings that this audit leaves as they are."""
+    if store.read_table(FINDINGS) is None:
+        return []
+    return [f for f in read_findings(store).findings if f.kind not in settings.kinds]
 
 
 class _Sources:

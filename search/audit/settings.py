@@ -11,6 +11,9 @@ FILTERS = "filters"
 KINDS = (LABELS, DUPLICATES, CAUSES, FILTERS)
 CLEANLAB = "cleanlab"
 """What cleanlab finds beyond these; only where it is asked for, since it is an extra."""
+IMAGES = "images"
+"""What cleanlab's image checks (cleanvision) find beyond these; part of the same extra."""
+EXTRAS = (CLEANLAB, IMAGES)
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class AuditSettings:
     """Settings of `audit`.
 
     Attributes:
-        kinds: which of `KINDS` to look for; "cleanlab" as well where it is installed.
+        kinds: which of `KINDS` to look for; `EXTRAS` as well where they are installed.
         top: findings kept of each kind.
         neighbours: neighbours that vote on the label of a suspect.
         similarity: correlation of two thumbnails, in 0..1, from which on they are duplicates.
@@ -35,9 +38,11 @@ class AuditSettings:
     effect: float = 0.3
 
     def __post_init__(self) -> None:
-        known = ", ".join((*KINDS, CLEANLAB))
-        if unknown := [kind for kind in self.kinds if kind not in (*KINDS, CLEANLAB)]:
+        known = ", ".join((*KINDS, *EXTRAS))
+        if unknown := [kind for kind in self.kinds if kind not in (*KINDS, *EXTRAS)]:
             raise SettingError(f"no kind of finding {unknown[0]!r}: choose {known}")
+        if len(set(self.kinds)) < len(self.kinds):
+            raise SettingError(f"a kind of finding is given twice: {', '.join(self.kinds)}")
         if not self.kinds:
             raise SettingError(f"no kind of finding given: choose {known}")
         if self.top < 1 or self.neighbours < 1:

@@ -10,6 +10,7 @@ import pytest
 from indexer.errors import SettingError, StoreError
 from indexer.store import Store
 from search.audit import KINDS, AuditReport, AuditSettings, Finding, audit, read_findings
+from search.audit.report import write_findings
 from tests.search.audit.conftest import CONFLICT, EXACT, NEAR, WRONG
 from tests.search.modes.conftest import NAMES, planted_arrays
 from tests.support.arrays import index_of_arrays
@@ -124,7 +125,14 @@ def test_no_audit_yet_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"kinds": ("ghosts",)}, {"kinds": ()}, {"top": 0}, {"similarity": 1.5}, {"effect": 0}],
+    [
+        {"kinds": ("ghosts",)},
+        {"kinds": ()},
+        {"kinds": ("labels", "labels")},
+        {"top": 0},
+        {"similarity": 1.5},
+        {"effect": 0},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(SettingError):
@@ -132,8 +140,8 @@ def test_settings_out_of_range_are_refused(wrong: dict) -> None:
 
 
 def test_findings_check_themselves() -> None:
-    with pytest.raises(ValueError, match="no kind"):
-        Finding("ghosts", 1.0, "a", (), "because")
+    with pytest.raises(ValueError, match="needs a kind"):
+        Finding("", 1.0, "a", (), "because")
     with pytest.raises(ValueError, match="one line"):
         Finding("labels", 1.0, "a", (), "because\nof")
     weak, strong = (Finding("labels", score, "a", (), "why") for score in (0.1, 0.9))
@@ -141,3 +149,13 @@ def test_findings_check_themselves() -> None:
         AuditReport((weak, strong), KINDS)
     with pytest.raises(ValueError, match="not asked for"):
         AuditReport((weak,), ("causes",))
+
+
+def test_findings_of_a_later_version_are_read(store: Store) -> None:
+    audit(store, AuditSettings(kinds=("duplicates",)))
+    later = Finding("ghosts", 1.0, "r0", ("r0",), "it is haunted")
+    write_findings(store, AuditReport((later,), ("ghosts",)))
+    report = read_findings(store)
+    assert report.kinds == (*KINDS, "ghosts")
+    assert report.of("ghosts") == (later,)
+    assert report.of("duplicates")
