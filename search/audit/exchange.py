@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from indexer.durability import disk_errors
 from indexer.errors import SettingError
-from indexer.schema import EMBEDDING, HEAVY, ID, LOGITS, MODES, SAMPLES
+from indexer.schema import EMBEDDING, HEAVY, ID, LOGITS, MODES, SAMPLES, THUMBNAIL
 from indexer.store import Store
 
 from ..graph import knn_graph
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 def atlas_table(store: Store, neighbours: int = 10) -> pa.Table:
     """Return the failures as a table for Embedding Atlas.
 
-    Open it with `embedding-atlas FILE --x x --y y --neighbors neighbors`.
+    Open it with `embedding-atlas FILE --image image --x x --y y --neighbors neighbors`.
 
     Args:
         store: the index.
         neighbours: of each failure, at most.
 
     Returns:
-        the light columns of the failures, the name of their mode, their place on the map of
-        `search.map` (`x`, `y`), and `neighbors` {ids: zero-based rows, distances: 1 - cosine}.
+        the light columns of the failures, their thumbnail (`image`, JPEG), the name of their mode,
+        their place on the map of `search.map` (`x`, `y`), and `neighbors` {ids: zero-based rows,
+        distances: 1 - cosine}.
 
     Raises:
         SettingError: neighbours below 1, or fewer than three failures.
@@ -43,7 +44,8 @@ def atlas_table(store: Store, neighbours: int = 10) -> pa.Table:
         raise SettingError(f"a map needs at least three failures, {store.path} has {len(ids)}")
     indices, cosines = knn_graph(evidence.features, neighbours)
     columns = [name for name in store.table(SAMPLES).schema.names if name not in HEAVY]
-    table = store.take(ids, columns)
+    table = store.take(ids, [*columns, THUMBNAIL])
+    table = table.rename_columns({THUMBNAIL: "image"})
     near = [
         {"ids": row[row >= 0].tolist(), "distances": (1 - near_row[row >= 0]).tolist()}
         for row, near_row in zip(indices, cosines, strict=True)

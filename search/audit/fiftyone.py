@@ -1,14 +1,15 @@
 """The failures as a data set for FiftyOne, which need not be installed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from indexer.durability import disk_errors
 
 from ..export import ReadImage, safe_name, save_image
 from ..listing import list_samples
+from ..results import plain
 from .exchange import mode_names
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 def export_fiftyone(store: "Store", folder: Path, read_image: ReadImage) -> int:
     """Write the failures in FiftyOne's image classification format, the worst first.
 
-    The folder gets `data/` with the images and three files of targets for them: `labels.json`,
-    `predictions.json` and, where the index has modes, `modes.json`. FiftyOne reads each with
+    The folder gets `data/` with the images and three files of targets for them: `labels.json`
+    with the id of each sample, `predictions.json` with confidence, loss and margin and, where the
+    index has modes, `modes.json`. FiftyOne reads each with
     `dataset_type=fiftyone.types.FiftyOneImageClassificationDataset`: the first with
     `Dataset.from_dir(dataset_dir=…)`, the others with
     `dataset.merge_dir(dataset_dir=…, labels_path="predictions.json", label_field="prediction")`.
@@ -42,8 +44,13 @@ def export_fiftyone(store: "Store", folder: Path, read_image: ReadImage) -> int:
         for sample in failures:
             save_image(read_image(sample), folder / "data", names[sample.id])
         classes = store.manifest.classes
-        _write(folder / "labels.json", classes, {names[s.id]: s.label for s in failures})
-        _write(folder / "predictions.json", classes, {names[s.id]: s.prediction for s in failures})
+        labels = {names[s.id]: _target(s.label, sample=s.id) for s in failures}
+        _write(folder / "labels.json", classes, labels)
+        predictions = {
+            names[s.id]: _target(s.prediction, s.confidence, loss=s.loss, margin=s.margin)
+            for s in failures
+        }
+        _write(folder / "predictions.json", classes, predictions)
         if mode_of:
             modes = tuple(dict.fromkeys(mode_of.values()))
             number = {mode: position for position, mode in enumerate(modes)}
@@ -52,7 +59,12 @@ def export_fiftyone(store: "Store", folder: Path, read_image: ReadImage) -> int:
     return len(failures)
 
 
-def _write(path: Path, classes: tuple[str, ...], targets: Mapping[str, int | None]) -> None:
-    """Write class numbers by image name without suffix; None is no label."""
+def _target(label: int, confidence: float | None = None, **attributes: Any) -> dict[str, Any]:
+    """Return a class number with what FiftyOne shows beside it."""
+    return plain({"label": label, "confidence": confidence, "attributes": attributes})
+
+
+def _write(path: Path, classes: Sequence[str], targets: Mapping[str, Any]) -> None:
+    """Write targets by image name without suffix; None is no label."""
     document = {"classes": list(classes), "labels": targets}
-    path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    path.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")

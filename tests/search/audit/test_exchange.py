@@ -1,6 +1,7 @@
 """Tables and matrices for neighbouring tools."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def test_the_atlas_has_a_map_modes_and_neighbours_by_row(store: Store) -> None:
     same = [modes[n] == modes[row] for row, e in enumerate(near) for n in e["ids"] if modes[row]]
     assert np.mean(same) > 0.6
     assert "profile" not in table.column_names
+    assert all(data.startswith(b"\xff\xd8") for data in table["image"].to_pylist())
 
 
 def test_a_map_needs_failures(tmp_path: Path) -> None:
@@ -65,6 +67,24 @@ def test_the_graph_is_read_back_by_scipy(store: Store, tmp_path: Path) -> None:
         write_knn_graph(store, tmp_path / "absent" / "graph.npz")
 
 
+def test_cleanlab_takes_the_written_graph(store: Store, tmp_path: Path) -> None:
+    cleanlab = pytest.importorskip("cleanlab")
+    pytest.importorskip("datasets")
+    write_knn_graph(store, tmp_path / "graph.npz")
+    inputs = cleanlab_inputs(store)
+    lab = cleanlab.Datalab({"label": inputs.labels}, label_name="label", verbosity=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own use of pandas and numpy
+        lab.find_issues(
+            knn_graph=load_npz(tmp_path / "graph.npz"),
+            issue_types={"outlier": {}, "near_duplicate": {}},
+        )
+    assert len(lab.get_issues("outlier")) == SAMPLES
+    distances = lab.get_issues("near_duplicate")["distance_to_nearest_neighbor"]
+    assert inputs.knn_graph is not None
+    np.testing.assert_allclose(distances, inputs.knn_graph.data.reshape(SAMPLES, -1)[:, 0])
+
+
 def test_a_graph_needs_embeddings(tmp_path: Path) -> None:
     bare = index_of_arrays(tmp_path / "bare", names=NAMES, **planted_arrays())
     with pytest.raises(SettingError, match="no embeddings"):
@@ -86,11 +106,16 @@ def test_fiftyone_gets_images_and_three_files_of_targets(store: Store, tmp_path:
         document = documents["modes"]
         assert document["classes"][document["labels"][sample]] == name
     assert all(documents["modes"]["labels"][sample] is None for sample in modes.ungrouped)
-    table = store.take(list(images), ["label_name", "prediction_name"])
+    table = store.take(list(images), ["label_name", "prediction_name", "confidence"])
     for column, name in (("label_name", "labels"), ("prediction_name", "predictions")):
         document = documents[name]
-        named = [document["classes"][document["labels"][sample]] for sample in images]
+        named = [document["classes"][document["labels"][sample]["label"]] for sample in images]
         assert named == table[column].to_pylist()
+    for sample, confidence in zip(images, table["confidence"].to_pylist(), strict=True):
+        predicted = documents["predictions"]["labels"][sample]
+        assert predicted["confidence"] == confidence
+        assert set(predicted["attributes"]) == {"loss", "margin"}
+        assert documents["labels"]["labels"][sample]["attributes"] == {"sample": sample}
     assert images["r0"].endswith(b"r0")
 
 
