@@ -3,8 +3,8 @@
 A candidate is a selection of filters and a recipe. It is trained on *discover* and tried on
 *guard*. The weaker the retention of what is right today, the more a repair fixes and the more it
 costs: retention is weakened as long as guard allows. Of the candidates that cost no more accuracy
-there than allowed and fix nearly as much as the best of them, the cheapest wins. Held-out samples
-play no part.
+there than allowed and fix nearly as much as the best of them, the one that costs the samples
+outside the mode least wins. Held-out samples play no part.
 
 Accuracy is that of all guard samples, the mode's failures included. A count that leaves them out
 charges a repair for every sample that a shifted boundary loses and credits it with none that it
@@ -152,7 +152,7 @@ class Candidate:
         drop: accuracy over all guard samples that is lost, counted softly, as a share; below 0
             where it rises.
         counted_drop: the same, counted; too noisy to choose by.
-        elsewhere: what the samples outside the mode lose, counted.
+        elsewhere: what the samples outside the mode lose, counted softly.
     """
 
     selection: str
@@ -223,11 +223,11 @@ def candidates(
 
 
 def choose(tried: Sequence[Candidate], max_drop: float) -> Candidate | None:
-    """Return the cheapest candidate that fixes nearly as much as the best within `max_drop`."""
+    """Return the one that costs others least of those that fix nearly most within `max_drop`."""
     allowed = [one for one in tried if one.fixed > 0 and one.drop <= max_drop]
     most = max((one.fixed for one in allowed), default=0)
     enough = [one for one in allowed if one.fixed >= NEARLY * most]
-    return min(enough, key=lambda one: (one.drop, -one.fixed), default=None)
+    return min(enough, key=lambda one: (one.elsewhere, -one.fixed), default=None)
 
 
 def train_candidate(
@@ -240,7 +240,12 @@ def train_candidate(
     after = rescore(population, {name: edit}, rows)[name]
     right, right_before = after.argmax(1) == labels, before.argmax(1) == labels
     width = boundary_width(before)
-    others = max(len(rows) - mine, 1)
+
+    def drop(part: slice) -> float:
+        return soft_accuracy(before[part], labels[part], width) - soft_accuracy(
+            after[part], labels[part], width
+        )
+
     return Candidate(
         selection=name,
         recipe=recipe,
@@ -248,9 +253,9 @@ def train_candidate(
         columns=columns,
         fixed=int(right[:mine].sum()),
         mode_failures=mine,
-        drop=soft_accuracy(before, labels, width) - soft_accuracy(after, labels, width),
+        drop=drop(slice(None)),
         counted_drop=float((right_before.sum() - right.sum()) / len(rows)),
-        elsewhere=float((right_before[mine:].sum() - right[mine:].sum()) / others),
+        elsewhere=drop(slice(mine, None)),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from finetune.guard import boundary_width, soft_accuracy
 from finetune.rescore import rescore
 from finetune.splits import DISCOVER, GUARD, HELD_OUT, split
 from finetune.training import Lesson, Recipe, train_retaining
@@ -90,7 +91,10 @@ def test_a_winner_keeps_within_the_limit_and_fixes_something(task):
     before = task.population.logits[task.guard].argmax(1) == labels
     after = logits.argmax(1) == labels
     assert winner.counted_drop == pytest.approx(before.mean() - after.mean())
-    assert winner.elsewhere == pytest.approx(before[mine:].mean() - after[mine:].mean())
+    width = boundary_width(task.population.logits[task.guard])
+    expected = soft_accuracy(task.population.logits[task.guard][mine:], labels[mine:], width)
+    expected -= soft_accuracy(logits[mine:], labels[mine:], width)
+    assert winner.elsewhere == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +118,11 @@ def test_retention_is_weakened_until_guard_refuses(task, monkeypatch, allowed, e
 
 def test_the_cheapest_of_those_that_fix_nearly_most_within_the_limit_wins(task):
     one = search(task, SETTINGS)[1][0]
-    figures = [(30, 0.2), (20, 0.0), (19, -0.1), (12, -0.2), (0, -0.3)]
-    tried = [dataclasses.replace(one, fixed=fixed, drop=drop) for fixed, drop in figures]
+    figures = [(30, 0.2, 0.3), (20, 0.0, 0.2), (19, -0.1, 0.1), (12, -0.2, 0.0), (0, -0.3, 0.0)]
+    tried = [
+        dataclasses.replace(one, fixed=fixed, drop=drop, elsewhere=elsewhere)
+        for fixed, drop, elsewhere in figures
+    ]
     for limit, expected in ((0.2, 0), (0.1, 2), (-0.05, 2), (-0.15, 3), (-0.25, None)):
         assert choose(tried, limit) is (None if expected is None else tried[expected])
 
