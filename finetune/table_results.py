@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from indexer.errors import SettingError
 
 ARMS = ("salient", "random", "least", "all")
@@ -19,6 +21,9 @@ class TableSettings:
         samples: samples shown, each of another (label, prediction) pair; the whole index is
             scored for each. May be 0.
         many: samples over which K and the switch-off check are averaged.
+        changes: samples over which the change of accuracy is averaged.
+        nearest: samples next to the decision boundary that are scored for it, all of them.
+        drawn: samples of the others that are drawn for it.
         share: least share of a chosen sample's neighbours that have its pair.
         neighbours: size of the group, the sample itself included.
         fraction: share of the filters in the arms other than "all".
@@ -31,6 +36,9 @@ class TableSettings:
 
     samples: int = 3
     many: int = 50
+    changes: int = 10
+    nearest: int = 1000
+    drawn: int = 500
     share: float = 0.6
     neighbours: int = 10
     fraction: float = 0.004
@@ -41,8 +49,9 @@ class TableSettings:
     sweep: tuple[float, ...] = (1e-4, 1e-3)
 
     def __post_init__(self) -> None:
-        counts = (self.many, self.seeds, self.scored_seeds)
-        if self.samples < 0 or min(counts) < 1 or self.neighbours < 2:
+        counts = (self.many, self.seeds, self.scored_seeds, self.drawn)
+        least = min(self.samples, self.changes, self.nearest)
+        if least < 0 or min(counts) < 1 or self.neighbours < 2:
             raise SettingError(
                 f"tables need at least 1 sample, 1 draw and a group of 2: got {counts} "
                 f"and {self.neighbours}"
@@ -53,6 +62,10 @@ class TableSettings:
             )
         if not all(lr > 0 for lr in (self.lr, self.lr_all, *self.sweep)):
             raise SettingError("a step size is not above 0")
+
+    def lr_of(self, arm: str) -> float:
+        """Return the step size of an arm in table 1."""
+        return self.lr_all if arm == "all" else self.lr
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,42 @@ class StepRow:
     lr: float
     neighbours_corrected: float
     accuracy_change: float | None
+
+
+@dataclass(frozen=True)
+class ChangeRow:
+    """The change of accuracy by one arm over several samples' steps, as shares.
+
+    Attributes:
+        arm: one of `ARMS`.
+        lr: step size.
+        samples: number of samples.
+        mean: of the change.
+        low: lower end of the mean's 95 % interval (Student's t over the samples).
+        high: upper end.
+        smallest: change of the sample that lost most.
+        largest: change of the sample that gained most.
+    """
+
+    arm: str
+    lr: float
+    samples: int
+    mean: float
+    low: float
+    high: float
+    smallest: float
+    largest: float
+
+
+def change_row(arm: str, lr: float, changes: Sequence[float]) -> ChangeRow:
+    """Summarize the changes of accuracy of one or more samples; of one there is no interval."""
+    from scipy.stats import t as student
+
+    mean, count = float(np.mean(changes)), len(changes)
+    half = 0.0
+    if count > 1:
+        half = float(student.ppf(0.975, count - 1) * np.std(changes, ddof=1) / count**0.5)
+    return ChangeRow(arm, lr, count, mean, mean - half, mean + half, min(changes), max(changes))
 
 
 @dataclass(frozen=True)
@@ -101,6 +150,7 @@ class RepairTables:
         steps: table 1 for each sample shown.
         sweep: table 2: arms "salient" and "all" at each step size.
         many: K of table 1 over many samples.
+        changes: ΔA of table 1 over several samples.
         switched_off: the switch-off check over as many.
     """
 
@@ -109,6 +159,7 @@ class RepairTables:
     steps: tuple[StepRow, ...]
     sweep: tuple[StepRow, ...]
     many: tuple[StepRow, ...]
+    changes: tuple[ChangeRow, ...]
     switched_off: tuple[SwitchOffRow, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -128,6 +179,8 @@ class RepairTables:
             for row in self.switched_off
         )
         count = self.switched_off[0].samples if self.switched_off else 0
+        changed = "\n".join(_change_line(row) for row in self.changes)
+        scored = self.changes[0].samples if self.changes else 0
         shown = (
             f"K of {group} corrected (itself included), ΔA in points\n\n"
             f"{head}\n{_grid(self.steps)}\n\nStep sizes\n\n{head}\n{_grid(self.sweep)}\n\n"
@@ -135,9 +188,19 @@ class RepairTables:
         return (
             f"{shown if self.chosen else ''}"
             f"Mean K over {count} samples\n\n| filters, step size | K |\n|---|---|\n{many}\n\n"
+            f"ΔA in points over {scored} samples\n\n| filters, step size | mean (95 %) | range |\n"
+            f"|---|---|---|\n{changed}\n\n"
             f"Filters set to zero, mean over {count} samples\n\n"
             f"| filters | change of the sample's loss | corrected |\n|---|---|---|\n{off}\n"
         )
+
+
+def _change_line(row: ChangeRow) -> str:
+    mean, low, high = 100 * row.mean, 100 * row.low, 100 * row.high
+    return (
+        f"| {row.arm}, {row.lr:g} | {mean:+.3f} ({low:+.3f} to {high:+.3f}) "
+        f"| {100 * row.smallest:+.2f} to {100 * row.largest:+.2f} |"
+    )
 
 
 def _grid(rows: Sequence[StepRow]) -> str:

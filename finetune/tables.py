@@ -5,10 +5,11 @@ pair. Each gets one step on all, on the least salient, on random and on its most
 K is the number of its nearest failures that this corrects (itself included), ΔA the change of
 accuracy over the whole index. The later version of the paper also sets such filters to zero and
 looks at the sample itself. The whole index is scored for the few samples that are shown; K and
-the switch-off check, which need little, are measured over many.
+the switch-off check, which need little, are measured over many, and ΔA over several, from the
+samples that a small step can flip.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,13 +18,23 @@ from indexer.progress import Progress, silent
 from indexer.store import Store
 from search.stored_graph import neighbour_graph
 
+from .boundary_draw import draw_near_boundary
 from .edits import Edit, RowEdit, targets_of
 from .population import Population, open_population
 from .profiles import mean_profile
 from .repair import take_steps
 from .rescore import rescore
 from .selection import Evidence, filter_count, select
-from .table_results import ARMS, PLAIN, RepairTables, StepRow, SwitchOffRow, TableSettings
+from .table_results import (
+    ARMS,
+    PLAIN,
+    ChangeRow,
+    RepairTables,
+    StepRow,
+    SwitchOffRow,
+    TableSettings,
+    change_row,
+)
 
 
 def repair_tables(
@@ -41,7 +52,7 @@ def repair_tables(
     steps, sweep = [], []
     for group in shown:
         rows = _measure(population, group, settings, progress)
-        wanted = {(arm, settings.lr_all if arm == "all" else settings.lr) for arm in ARMS}
+        wanted = {(arm, settings.lr_of(arm)) for arm in ARMS}
         steps += [row for row in rows if (row.arm, row.lr) in wanted]
         sweep += [row for row in rows if row.arm in ("salient", "all")]
     measured = _spread(groups, settings.many)
@@ -59,6 +70,9 @@ def repair_tables(
         steps=tuple(steps),
         sweep=tuple(sweep),
         many=_mean_corrected(population, measured, settings, progress),
+        changes=_accuracy_changes(
+            population, _spread(groups, settings.changes), settings, progress
+        ),
         switched_off=_switch_off(population, measured, settings, progress),
     )
 
@@ -109,7 +123,9 @@ def _measure(
         for arm, columns in _arms(population, group[0], settings)
         for lr in sorted({lr for name, lr in plan if name == arm})
     }
-    for seed, columns in enumerate(_random_arms(population, settings, settings.scored_seeds)):
+    for seed, columns in enumerate(
+        _random_arms(population, settings, range(settings.scored_seeds))
+    ):
         edits["random", settings.lr, seed] = take_steps(
             population, columns, group[:1], lr=settings.lr
         )
@@ -147,14 +163,14 @@ def _corrected(
             population,
             columns,
             group[:1],
-            lr=settings.lr_all if arm == "all" else settings.lr,
+            lr=settings.lr_of(arm),
         )
         for arm, columns in arms.items()
     }
     edits[PLAIN] = take_steps(
         population, arms["salient"], group[:1], lr=settings.lr, optimizer=torch.optim.SGD
     )
-    for seed, columns in enumerate(_random_arms(population, settings, settings.seeds)):
+    for seed, columns in enumerate(_random_arms(population, settings, range(settings.seeds))):
         edits[f"random{seed}"] = take_steps(population, columns, group[:1], lr=settings.lr)
     logits = rescore(population, edits, group)
     labels = population.labels[group]
@@ -179,11 +195,38 @@ def _mean_corrected(
         StepRow(
             f"mean of {len(groups)}",
             arm,
-            settings.lr_all if arm == "all" else settings.lr,
+            settings.lr_of(arm),
             float(np.mean([one[arm] for one in found])) if found else 0.0,
             None,
         )
         for arm in (*ARMS, PLAIN)
+    )
+
+
+def _accuracy_changes(
+    population: Population,
+    groups: Sequence[np.ndarray],
+    settings: TableSettings,
+    progress: Progress,
+) -> tuple[ChangeRow, ...]:
+    """Return ΔA of each arm, each sample with its own draws of random filters and of images."""
+    found: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    right = population.predictions == population.labels
+    with progress("Change of accuracy", len(groups), 0) as tracker:
+        for seed, group in enumerate(groups):
+            columns = dict(_arms(population, group[0], settings))
+            columns["random"] = next(_random_arms(population, settings, (seed,)))
+            edits = {
+                arm: take_steps(population, columns[arm], group[:1], lr=settings.lr_of(arm))
+                for arm in ARMS
+            }
+            draw = draw_near_boundary(population.logits, settings.nearest, settings.drawn, seed)
+            labels = population.labels[draw.rows]
+            for arm, logits in rescore(population, edits, draw.rows).items():
+                found[arm].append(draw.change(right[draw.rows], logits.argmax(1) == labels))
+            tracker.advance(1)
+    return tuple(
+        change_row(arm, settings.lr_of(arm), values) for arm, values in found.items() if values
     )
 
 
@@ -199,7 +242,7 @@ def _switch_off(
         for group in groups:
             row, label = group[0], int(population.labels[group[0]])
             arms = [(a, c) for a, c in _arms(population, row, settings) if a != "all"]
-            draws = _random_arms(population, settings, settings.seeds)
+            draws = _random_arms(population, settings, range(settings.seeds))
             arms += [("random", columns) for columns in draws]
             before = _loss(population.logits[row], label)
             for arm, columns in arms:
@@ -227,11 +270,11 @@ def _arms(
 
 
 def _random_arms(
-    population: Population, settings: TableSettings, seeds: int
+    population: Population, settings: TableSettings, seeds: Iterable[int]
 ) -> Iterator[np.ndarray]:
     nothing = np.zeros(len(population.layout))
     count = filter_count(settings.fraction, len(nothing))
-    for seed in range(seeds):
+    for seed in seeds:
         yield select("random", Evidence(nothing, nothing), count, seed)
 
 

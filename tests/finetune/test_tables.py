@@ -7,12 +7,19 @@ import pytest
 import torch
 
 from finetune.population import open_population
-from finetune.table_results import PLAIN, TableSettings
+from finetune.table_results import PLAIN, TableSettings, change_row
 from finetune.tables import eligible_groups, repair_tables, zeroed
 from indexer.errors import SettingError
 
 SETTINGS = TableSettings(
-    samples=2, many=4, share=0.3, neighbours=5, fraction=0.05, seeds=3, sweep=(1e-3, 1e-1)
+    samples=2,
+    many=4,
+    changes=4,
+    share=0.3,
+    neighbours=5,
+    fraction=0.05,
+    seeds=3,
+    sweep=(1e-3, 1e-1),
 )
 
 
@@ -41,7 +48,13 @@ def test_tables_hold_every_arm_and_draw_their_text(small_index):
     }
     assert all(0 <= row.neighbours_corrected <= 5 for row in tables.steps + tables.many)
     assert [row.arm for row in tables.switched_off] == ["salient", "random", "least"]
+    assert [row.arm for row in tables.changes] == ["salient", "random", "least", "all"]
+    for row in tables.changes:
+        assert row.samples == 4
+        assert row.low <= row.mean <= row.high
+        assert row.smallest <= row.mean <= row.largest
     markdown = tables.to_markdown()
+    assert "ΔA in points over 4 samples" in markdown
     assert "| salient, 0.001 |" in markdown
     assert tables.to_json()["settings"]["neighbours"] == 5
     assert small_index.store.read(["id", "prediction"]).equals(before)
@@ -78,9 +91,32 @@ def test_a_plain_gradient_step_stands_beside_adams(small_index):
     assert tables.to_markdown().startswith("Mean K over 4 samples")
 
 
+def test_where_all_samples_are_scored_the_change_is_that_of_the_step(small_index):
+    one = dataclasses.replace(SETTINGS, samples=1, changes=1, scored_seeds=1, nearest=36)
+    tables = repair_tables(small_index.store, one)
+    counted = {row.arm: row.accuracy_change for row in tables.steps}
+    found = {row.arm: row.mean for row in tables.changes}
+    assert found == pytest.approx(counted)
+
+
+def test_the_interval_of_several_changes_is_students():
+    row = change_row("random", 1e-3, [0.0, 0.01, 0.02])
+    assert (row.mean, row.smallest, row.largest) == (pytest.approx(0.01), 0.0, 0.02)
+    assert row.high - row.mean == pytest.approx(4.302653 * 0.01 / 3**0.5)
+    assert change_row("random", 1e-3, [0.01]).low == 0.01
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"samples": -1}, {"many": 0}, {"neighbours": 1}, {"share": 2.0}, {"sweep": (0.0,)}],
+    [
+        {"samples": -1},
+        {"many": 0},
+        {"changes": -1},
+        {"drawn": 0},
+        {"neighbours": 1},
+        {"share": 2.0},
+        {"sweep": (0.0,)},
+    ],
 )
 def test_settings_outside_their_range_are_refused(wrong):
     with pytest.raises(SettingError):
