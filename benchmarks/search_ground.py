@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from indexer.store import Store
-from search.cosine import Hits, Profiles, exact_search
+from search.cosine import Hits, exact_search
 from search.snapshot import Snapshot, snapshot
 
 K = 10
@@ -28,7 +28,6 @@ class Ground:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.version: Snapshot = snapshot(store)
-        self.profiles = Profiles(self.version.column, self.version.norms, self.version.ids)
         step = max(1, len(self.version.failures) // QUERIES)
         self.chosen = self.version.failures[::step][:QUERIES]
         self.queries = self.version.column.rows(self.chosen)
@@ -37,7 +36,8 @@ class Ground:
     def exact(self, queries: np.ndarray, among: str = "failures") -> list[Hits]:
         """Return hits of our exact path, the queries themselves included."""
         rows = self.version.failures if among == "failures" else None
-        return exact_search(self.profiles, queries, K, among=rows)
+        profiles = self.version.profiles(rows, many=True)
+        return exact_search(profiles, queries, K, among=rows)
 
     def recall(self, found: list[set[int]]) -> float:
         """Return the mean share of the true neighbours, of as many queries as were searched."""

@@ -233,6 +233,17 @@ class Store:
                 self._tables[name] = self._connection.open_table(name)
         return self._tables[name]
 
+    def table_at(self, name: str, version: int) -> "Table":
+        """Return lancedb's own handle of one version of a table, which stays at that version.
+
+        Raises:
+            StoreError: the version is gone, or cannot be read.
+        """
+        with store_errors(f"read version {version} of {name} of {self.path}"):
+            table = self._connection.open_table(name)
+            table.checkout(version)
+            return table
+
     # -- writing --------------------------------------------------------------------------
 
     @contextmanager

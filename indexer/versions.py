@@ -31,13 +31,13 @@ def table_names(database: Path) -> list[str]:
 
 def newest_version(table: Path) -> int:
     """Return the number of the newest version of a table folder; 0 where there is none."""
-    return max((_number(path) for path in table.glob("_versions/*.manifest")), default=0)
+    return max((version_number(path) for path in table.glob("_versions/*.manifest")), default=0)
 
 
 def newest_manifest(table: Path) -> Path | None:
     """Return the manifest of the newest version of a table folder; None where there is none."""
-    newest = max(table.glob("_versions/*.manifest"), key=_number, default=None)
-    return newest if newest is not None and _number(newest) else None
+    newest = max(table.glob("_versions/*.manifest"), key=version_number, default=None)
+    return newest if newest is not None and version_number(newest) else None
 
 
 def version_key(manifest: Path) -> str:
@@ -46,7 +46,7 @@ def version_key(manifest: Path) -> str:
     The digest keeps a table that was made anew under the same number apart from its forerunner.
     """
     digest = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
-    return f"{_number(manifest)}-{digest}"
+    return f"{version_number(manifest)}-{digest}"
 
 
 def set_aside(table: Path, version: int) -> Path:
@@ -59,7 +59,7 @@ def set_aside(table: Path, version: int) -> Path:
     folder.mkdir(exist_ok=True)
     target = folder / f"{table.stem}-{version}.manifest"
     for path in table.glob("_versions/*.manifest"):
-        if _number(path) == version:
+        if version_number(path) == version:
             os.replace(path, target)
     (table / "_versions" / "latest_version_hint.json").unlink(missing_ok=True)
     sync_path(table / "_versions")
@@ -107,7 +107,8 @@ def sweep(database: Path) -> int:
     return len(leftovers)
 
 
-def _number(manifest: Path) -> int:
+def version_number(manifest: Path) -> int:
+    """Return the version that a manifest file is of, by its name; 0 for another file."""
     name = manifest.stem
     if not name.isdecimal():
         return 0

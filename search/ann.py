@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from indexer.durability import replace_file
 from indexer.errors import SettingError, StoreError
@@ -26,7 +24,7 @@ from indexer.schema import ID, METRIC, PROFILE, SAMPLES
 from indexer.store import Store
 
 from .arrow import numbers
-from .cosine import Hits, Profiles, exact_search
+from .cosine import Hits, exact_search
 from .predicates import FAILURES, to_sql
 from .snapshot import Among, Snapshot, snapshot
 
@@ -39,6 +37,9 @@ CANDIDATES = 10
 """Candidates re-ranked per neighbour asked for."""
 
 _LEAST_CANDIDATES = 100
+_SCORED = 3
+"""Candidates per neighbour asked for that are scored whatever their estimates."""
+
 _ROWS_A_PARTITION = 4096
 _SAMPLED_QUERIES = 100
 _SAMPLED_PAIRS = 500
@@ -101,12 +102,23 @@ class Approximate:
 
 
 class AnnIndex:
-    """The index of a snapshot, ready to search."""
+    """The index of a snapshot, ready to search.
+
+    Raises:
+        StoreError: the samples of the snapshot changed, so that the index cannot be read with it.
+    """
 
     def __init__(self, version: Snapshot, report: AnnReport) -> None:
         self.report = report
         self._version = version
-        self._table = version.store.table(SAMPLES)
+        self._table = version.store.table_at(SAMPLES, version.version)
+        # What the index finds it names by row ids: their positions spare a look-up by id.
+        known = self._table.search().select([ID]).with_row_id(True).to_arrow()
+        if not known[ID].equals(version.samples[ID]):
+            raise StoreError(f"samples of {version.store.path} change while they are read")
+        rows = numbers(known["_rowid"], np.uint64)
+        self._order = np.argsort(rows)
+        self._rows = rows[self._order]
 
     def search(
         self,
@@ -127,36 +139,56 @@ class AnnIndex:
             exclude: positions not to return.
         """
         banned = np.empty(0, np.int64) if exclude is None else exclude
-        wanted = max(CANDIDATES * (k + len(banned)), _LEAST_CANDIDATES)
-        ids, estimates = candidates(self._table, query, wanted, self.report, where)
+        needed = k + len(banned)
+        wanted = max(CANDIDATES * needed, _LEAST_CANDIDATES)
+        found, estimates = self.candidates(query, wanted, where)
+        scored = self._worth_scoring(estimates, needed)
         fresh = np.arange(self.report.rows, len(self._version))
         if among is not None and len(fresh):
             fresh = np.intersect1d(fresh, among, assume_unique=True)
-        chosen = np.union1d(self._positions(ids), fresh)
-        profiles = Profiles(self._version.column, self._version.norms, self._version.ids)
-        (hits,) = exact_search(profiles, query[None], k, among=chosen, exclude=[banned])
-        if len(ids) < wanted:  # the index had no more to offer
+        chosen = np.union1d(found[:scored], fresh)
+        (hits,) = exact_search(
+            self._version.profiles(), query[None], k, among=chosen, exclude=[banned]
+        )
+        if len(found) < wanted and scored == len(found):  # the index had no more to offer
             return Approximate(hits, math.inf)
         if len(hits.scores) < k:
             return Approximate(hits, -math.inf)
-        ceiling = float(estimates.min()) + self.report.bound
+        ceiling = float(estimates[min(scored, len(estimates) - 1)]) + self.report.bound
         return Approximate(hits, float(hits.scores[-1]) - ceiling)
 
-    def _positions(self, ids: pa.ChunkedArray) -> np.ndarray:
-        found = pc.indices_nonzero(pc.is_in(self._version.samples[ID], value_set=ids))
-        return numbers(found, np.uint64).astype(np.int64)
+    def candidates(
+        self, query: np.ndarray, count: int, where: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best candidates among indexed rows that match, best first.
 
+        Args:
+            query: profile, float32 [F].
+            count: how many.
+            where: SQL of the samples to search.
 
-def candidates(
-    table: "Table", query: np.ndarray, count: int, report: AnnReport, where: str | None
-) -> tuple[pa.ChunkedArray, np.ndarray]:
-    """Return (ids, estimated cosines float32) of the best candidates among indexed rows."""
-    builder = table.search(query, vector_column_name=PROFILE).distance_type(METRIC)
-    builder = builder.select([ID, "_distance"]).limit(count).fast_search()
-    builder = builder.minimum_nprobes(report.partitions).maximum_nprobes(report.partitions)
-    found = (builder.where(where, prefilter=True) if where else builder).to_arrow()
-    distances = numbers(found["_distance"], np.float32)
-    return found[ID], 1 - report.scale * distances
+        Returns:
+            (positions int64 [n], estimated cosines float32 [n]), n at most `count`.
+        """
+        builder = self._table.search(query, vector_column_name=PROFILE).distance_type(METRIC)
+        builder = builder.select(["_distance"]).with_row_id(True).limit(count).fast_search()
+        probes = self.report.partitions
+        builder = builder.minimum_nprobes(probes).maximum_nprobes(probes)
+        found = (builder.where(where, prefilter=True) if where else builder).to_arrow()
+        distances = numbers(found["_distance"], np.float32)
+        rows = np.searchsorted(self._rows, numbers(found["_rowid"], np.uint64))
+        order = np.argsort(distances, kind="stable")
+        return self._order[rows[order]], 1 - self.report.scale * distances[order]
+
+    def _worth_scoring(self, estimates: np.ndarray, needed: int) -> int:
+        """Return how many of the candidates may be among the best, by their estimates.
+
+        One whose estimate lies two bounds below the last that is needed is not, unless an
+        estimate errs by more than the bound; the margin of the answer tells.
+        """
+        floor = estimates[:needed].min(initial=1) - 2 * self.report.bound
+        reached = int(np.count_nonzero(estimates >= floor))
+        return max(reached, min(_SCORED * needed, len(estimates)))
 
 
 def open_ann(version: Snapshot) -> AnnIndex | None:
@@ -166,12 +198,14 @@ def open_ann(version: Snapshot) -> AnnIndex | None:
     that were deleted or rewritten, is not used.
     """
     report = read_report(version.store)
-    if report is None:
+    if report is None or report.rows > len(version):
         return None
-    found = _find_index(version.store.table(SAMPLES))
-    if found is None or found[0] != report.index or found[1] != report.rows:
-        return None
-    return AnnIndex(version, report) if report.rows <= len(version) else None
+    if version.ann is None or version.ann.report != report:
+        found = _find_index(version.store.table_at(SAMPLES, version.version))
+        if found is None or found[0] != report.index or found[1] != report.rows:
+            return None
+        version.ann = AnnIndex(version, report)
+    return version.ann
 
 
 def read_report(store: Store) -> AnnReport | None:
@@ -244,12 +278,11 @@ def _calibrate(version: Snapshot, blank: AnnReport, chosen: np.ndarray) -> tuple
     The bound is where a Gaussian of the observed errors leaves `_DOUBT` for all N samples
     together, and never below the largest error seen.
     """
-    table = version.store.table(SAMPLES)
+    index = AnnIndex(version, blank)
     raw, true = [], []
     for position in chosen:
         query = version.column.rows(position[None])[0]
-        ids, estimates = candidates(table, query, _SAMPLED_PAIRS, blank, None)
-        rows = version.positions(ids.to_pylist())
+        rows, estimates = index.candidates(query, _SAMPLED_PAIRS)
         lengths = version.norms[rows] * version.norms[position]
         with np.errstate(invalid="ignore", divide="ignore"):
             true.append(1 - np.vecdot(version.column.rows(rows), query) / lengths)
@@ -268,7 +301,7 @@ def _calibrate(version: Snapshot, blank: AnnReport, chosen: np.ndarray) -> tuple
 
 def _compare(version: Snapshot, index: AnnIndex, chosen: np.ndarray) -> dict[str, Any]:
     """Return recall on failures, share of complete answers, and times of both paths."""
-    profiles = Profiles(version.column, version.norms, version.ids)
+    version.coarse(make=True)
     both: tuple[Among, ...] = ("failures", "all")
     times: dict[str, dict[str, list[float]]] = {
         path: {among: [] for among in both} for path in ("exact_ms", "ann_ms")
@@ -279,6 +312,7 @@ def _compare(version: Snapshot, index: AnnIndex, chosen: np.ndarray) -> dict[str
         for among in both:
             positions = version.matching(among)
             where = to_sql([FAILURES]) if among == "failures" else None
+            profiles = version.profiles(positions)
             at = time.perf_counter()
             (exact,) = exact_search(profiles, query, RECALL_AT, among=positions, exclude=[itself])
             between = time.perf_counter()

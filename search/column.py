@@ -1,7 +1,7 @@
 """The profiles of all samples as one read-only, memory-mapped column."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
@@ -16,12 +16,6 @@ BLOCK_BYTES = 128 * 2**20
 
 PIECE_BYTES = 2**20
 """Bytes of stored rows that are gathered at once: they stay in a core's own cache."""
-
-AT_HAND_BYTES = 400 * 2**20
-"""Bytes of stored rows that are kept together in memory."""
-
-_SOME_ROWS = 512
-"""Fewer, such as the candidates of the approximate index, are not worth keeping."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +49,6 @@ class Column:
 
     parts: tuple[np.ndarray, ...]
     width: int
-    _asked: list[tuple[np.ndarray, "Column | None"]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         for part in self.parts:
@@ -112,8 +105,7 @@ class Column:
         """
         rows = np.empty((len(positions), self.width), np.float32) if out is None else out
         if rows.nbytes < PIECE_BYTES:
-            for row, stored in zip(rows, self.each(positions), strict=True):
-                row[:] = widened(stored)
+            rows[:] = widened(self.gathered(positions))
             return rows
 
         def copy(pieces: Iterator[Piece]) -> None:
@@ -125,31 +117,16 @@ class Column:
         in_threads(copy, list(self.pieces(positions, size)))
         return rows
 
-    def at_hand(self, positions: np.ndarray) -> tuple["Column", np.ndarray]:
-        """Return a column and the positions in it that hold the rows at ascending positions.
-
-        Scattered rows are read at half the speed of rows that lie end to end. A few of them that
-        are asked for again, by the same array, are therefore kept together in memory.
-        """
-        if len(positions) < _SOME_ROWS:
-            return self, positions
-        array, kept = self._asked[0] if self._asked else (None, None)
-        if array is not positions:
-            self._asked[:] = [(positions, None)]
-            return self, positions
-        if kept is None:
-            if len(positions) > self.rows_in(AT_HAND_BYTES) or len(positions) == len(self):
-                return self, positions
-            rows = np.empty((len(positions), self.width), self.dtype)
-            for piece in self.pieces(positions, self.rows_in(PIECE_BYTES)):
-                rows[piece.places] = piece.part[piece.rows]
-            kept = Column((rows,), self.width)
-            self._asked[:] = [(positions, kept)]
-        return kept, np.arange(len(kept))
-
     def rows_in(self, size: int) -> int:
         """Return how many stored rows take this many bytes, at least 1."""
         return max(1, size // (self.dtype.itemsize * max(self.width, 1)))
+
+    def gathered(self, positions: np.ndarray) -> np.ndarray:
+        """Return a few rows in any order as they are stored, [n, F], a copy."""
+        rows = np.empty((len(positions), self.width), self.dtype)
+        for row, stored in zip(rows, self.each(positions), strict=True):
+            row[:] = stored
+        return rows
 
     def each(self, positions: np.ndarray) -> Iterator[np.ndarray]:
         """Yield single rows [F] in any order, as stored and where they lie."""

@@ -12,8 +12,9 @@ from indexer.errors import SettingError
 from indexer.filters import FilterLayout
 from indexer.store import Store
 
-from .cosine import Hits, Profiles, exact_search, query_block, unit_rows
+from .cosine import Hits, exact_search, query_block, unit_rows
 from .predicates import FAILURES, Filter, parse_filter, to_sql
+from .products import FEW_QUERIES
 from .results import Neighbour, Sample, SearchResult, SharedFilter
 from .snapshot import Among, Snapshot, snapshot
 
@@ -270,7 +271,7 @@ def _exact(
     among: np.ndarray | None,
     exclude: Sequence[np.ndarray] | None,
 ) -> list[Hits]:
-    profiles = Profiles(version.column, version.norms, version.ids)
+    profiles = version.profiles(among, many=len(queries) > FEW_QUERIES)
     return exact_search(profiles, queries, k, among=among, exclude=exclude)
 
 

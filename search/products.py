@@ -108,16 +108,23 @@ def norms(column: Column) -> np.ndarray:
 def exact_dots(column: Column, query: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Return the products of rows, in any order, with one query [F], summed in float64: [m].
 
-    Those of float32 values are exact in float64; numkong, where it is installed, needs no copies
-    for that.
+    Those of float32 values are exact in float64. Every row is summed in an order of its own, so
+    what is asked for with it does not change its product.
     """
     library = numkong()
-    rows = column.each(positions)
-    if library is not None:
-        rows = rows if column.dtype == np.float32 else map(widened, rows)
-        return np.array([library.dot(row, query) for row in rows], np.float64)
-    wide = query.astype(np.float64)
-    return np.array([np.einsum("i,i", row.astype(np.float64), wide) for row in rows], np.float64)
+    found = np.empty(len(positions))
+    if library is None:
+        wide = query.astype(np.float64)
+        for place, row in enumerate(column.each(positions)):
+            found[place] = np.einsum("i,i", row.astype(np.float64), wide)
+        return found
+    pack = library.dots_pack(np.ascontiguousarray(query[None]))
+    size = column.rows_in(PIECE_BYTES)
+    for first in range(0, len(positions), size):
+        part = slice(first, first + size)
+        rows = widened(column.gathered(positions[part]))
+        found[part] = np.asarray(library.dots_packed(rows, pack))[:, 0]
+    return found
 
 
 def float_dots(queries: np.ndarray) -> Dots:

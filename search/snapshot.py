@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import IO, BinaryIO, Literal
+from typing import IO, TYPE_CHECKING, BinaryIO, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -25,15 +25,21 @@ import pyarrow.compute as pc
 from indexer.errors import StoreError, UnknownSampleError
 from indexer.schema import HEAVY, ID, PROFILE, SAMPLES, THUMBNAIL
 from indexer.store import Store
-from indexer.versions import table_folder
+from indexer.versions import table_folder, version_number
 
 from . import cache
 from .arrow import integers, numbers, strings
-from .column import Column, map_parts
+from .coarse import Coarse
+from .coarse_file import read_coarse, write_coarse
+from .column import Column, map_parts, numkong
+from .cosine import Profiles
 from .lance_file import Segment, locate_column
 from .predicates import FAILURES, Filter, to_sql
 from .products import norms
 from .results import Sample, samples_from_arrow
+
+if TYPE_CHECKING:
+    from .ann import AnnIndex
 
 Among = Literal["failures", "all"]
 
@@ -41,6 +47,9 @@ SAMPLES_FILE = "samples.arrow"
 SEGMENTS_FILE = "segments.json"
 PROFILES_FILE = "profiles.bin"
 NORMS_FILE = "norms.npy"
+
+COARSE_AT_ONCE = 2**30
+"""Bytes of coarse profiles that may be made in the course of a search."""
 
 _CHECKED_ROWS = 16
 _FEW = 4
@@ -58,9 +67,18 @@ class Snapshot:
         self.folder = cache.version_folder(store, manifest)
         self._manifest = manifest
         self._stamp = _stamp(manifest)
+        self._coarse: Coarse | None = None
+        self._searched = self._refused = False
+        self._making = threading.Lock()
+        self.ann: AnnIndex | None = None  # kept here by `search.ann`, once opened
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def version(self) -> int:
+        """Number of the version of the table."""
+        return version_number(self._manifest)
 
     def is_newest(self) -> bool:
         """Return whether no newer version of the table is there."""
@@ -115,6 +133,41 @@ class Snapshot:
         """Positions of the misclassified samples, int64, ascending."""
         wrong = pc.indices_nonzero(pc.invert(self.samples["correct"]))
         return numbers(wrong, np.uint64).astype(np.int64)
+
+    def coarse(self, *, make: bool = False) -> Coarse | None:
+        """Return the failures in one byte a value, from the cache.
+
+        They are put there when they are asked for a second time, unless they are very many.
+
+        Args:
+            make: put them there now, however many they are.
+
+        Returns:
+            None where they are not there, or numkong is not installed.
+        """
+        if numkong() is None or not len(self.failures):
+            return None
+        with self._making:
+            if self._coarse is None and not self._refused:
+                width, signed = self.column.width, self.store.manifest.signed
+                self._coarse = read_coarse(self.folder, self.failures, width, signed)
+                make |= self._searched and len(self.failures) * width <= COARSE_AT_ONCE
+                if self._coarse is None and make:
+                    write_coarse(self.folder, self.column, self.norms, self.failures, signed)
+                    self._coarse = read_coarse(self.folder, self.failures, width, signed)
+                    self._refused = self._coarse is None
+            self._searched = True
+            return self._coarse
+
+    def profiles(self, among: np.ndarray | None = None, *, many: bool = False) -> Profiles:
+        """Return what an exact search reads.
+
+        Args:
+            among: positions to search among; failures are searched by their coarse profiles.
+            many: whether there are many queries, so that making those pays at once.
+        """
+        coarse = self.coarse(make=many) if among is self.failures else None
+        return Profiles(self.column, self.norms, self.ids, coarse)
 
     def positions(self, ids: Sequence[str]) -> np.ndarray:
         """Return the positions of ids, int64 in their order.

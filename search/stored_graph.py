@@ -10,6 +10,8 @@ import numpy as np
 from indexer.store import Store
 
 from . import cache
+from .coarse import KEPT, Coarse, best_pairs
+from .cosine import Profiles, query_block, rank_keys
 from .graph import NeighbourGraph, Progress, knn_graph
 from .neighbours import SearchSettings, parsed
 from .predicates import Filter
@@ -53,21 +55,64 @@ def neighbour_graph(
     kept = _read(path, version)
     if kept is not None:
         return kept
-    positions = version.matching(among, conditions)
-    positions = np.arange(len(version)) if positions is None else positions
-    ids = np.array(version.ids(positions), dtype=object)
-    positions = positions[np.argsort(ids, kind="stable")]
-    indices, scores = knn_graph(
-        version.column.subset(positions),
-        k,
-        block=_block(len(positions), version.column.width),
-        norms=version.norms[positions],
-        progress=progress,
-    )
+    chosen = version.matching(among, conditions)
+    chosen = np.arange(len(version)) if chosen is None else chosen
+    ids = np.array(version.ids(chosen), dtype=object)
+    positions = chosen[np.argsort(ids, kind="stable")]
+    profiles = version.profiles(chosen, many=True)
+    if profiles.coarse is not None:
+        indices, scores = _exact_graph(profiles, profiles.coarse, positions, k, progress)
+    else:
+        indices, scores = knn_graph(
+            version.column.subset(positions),
+            k,
+            block=_block(len(positions), version.column.width),
+            norms=version.norms[positions],
+            progress=progress,
+        )
     graph = NeighbourGraph(tuple(version.ids(positions)), indices, scores)
     arrays = {"positions": positions, "indices": indices, "scores": scores}
     cache.write(path, lambda file: np.savez(file, **arrays))
     return graph
+
+
+def _exact_graph(
+    profiles: Profiles,
+    coarse: Coarse,
+    positions: np.ndarray,
+    k: int,
+    progress: Progress | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the graph by coarse products of all pairs and exact scores of the best.
+
+    Args:
+        profiles: the rows; coarse ones of those in the graph.
+        coarse: the same coarse ones.
+        positions: of the rows of the graph, int64 [n], in its order.
+        k: neighbours a row.
+        progress: as in `knn_graph`.
+
+    Returns:
+        As `knn_graph`.
+    """
+    n, k = len(positions), min(k, len(positions) - 1)
+    indices = np.full((n, k), -1, np.int32)
+    scores = np.full((n, k), np.nan, np.float32)
+    keys = best_pairs(coarse, k + KEPT, progress)
+    places = np.empty(n, np.int64)  # in the graph, of a row of the coarse profiles
+    places[np.searchsorted(coarse.positions, positions)] = np.arange(n)
+    step = query_block(profiles.column)
+    for first in range(0, n if k else 0, step):
+        part = slice(first, first + step)
+        queries = profiles.column.rows(coarse.positions[part])
+        itself = list(coarse.positions[part, None])
+        found = rank_keys(profiles, queries, k, keys[part], itself)
+        for place, hits in zip(places[part].tolist(), found, strict=True):
+            count = len(hits.positions)
+            rows = np.searchsorted(coarse.positions, hits.positions)
+            indices[place, :count] = places[rows]
+            scores[place, :count] = hits.scores
+    return indices, scores
 
 
 def _block(rows: int, width: int) -> int:

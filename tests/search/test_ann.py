@@ -68,8 +68,11 @@ def test_margin_decides(indexed: Store) -> None:
     query = version.column.rows(np.array([3]))[0]
     loose = AnnIndex(version, replace(report, bound=2.0)).search(query, 3)
     tight = AnnIndex(version, replace(report, bound=0.0)).search(query, 3)
-    assert not loose.complete
-    assert tight.margin == pytest.approx(loose.margin + 2.0)
+    _, estimates = AnnIndex(version, report).candidates(query, ann.CANDIDATES * 10)
+    assert not loose.complete, "all candidates were scored, but others may be as near"
+    assert loose.margin == pytest.approx(loose.hits.scores[-1] - estimates[-1] - 2.0)
+    assert tight.margin == pytest.approx(tight.hits.scores[-1] - estimates[9]), "nine were scored"
+    assert tight.complete
 
 
 def test_unsure_answers_are_searched_exactly_on_request(
@@ -151,9 +154,9 @@ def test_filters_reach_the_index(indexed: Store) -> None:
     report = read_report(indexed)
     assert report is not None
     query = version.column.rows(np.array([3]))[0]
-    where = to_sql([FAILURES])
-    ids, _ = ann.candidates(indexed.table("samples"), query, 50, report, where)
-    correct = version.sample_table(version.positions(ids.to_pylist()))["correct"]
+    rows, _ = AnnIndex(version, report).candidates(query, 50, to_sql([FAILURES]))
+    correct = version.sample_table(rows)["correct"]
+    assert len(rows) == 50
     assert not any(correct.to_pylist())
 
 
