@@ -17,6 +17,7 @@ from . import (
     indexing,
     maintaining,
     modes,
+    patching,
     repairing,
     searching,
     serving,
@@ -36,6 +37,7 @@ for group in (
     explaining,
     auditing,
     repairing,
+    patching,
     serving,
     maintaining,
 ):

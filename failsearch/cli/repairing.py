@@ -1,4 +1,4 @@
-"""Commands that repair a model, list and show repairs, and carry a repair to other weights."""
+"""Commands that repair a model, and list and show repairs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,17 +19,20 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path | None, typer.Option(help="Folder for the repaired model.", metavar="DIR")]
 
+UNJUDGED = (
+    "counted over the whole index, the samples it learned from included; "
+    "`failsearch repair search` judges on samples that were never used"
+)
+
 repair_group = typer.Typer(
     help="Fine-tune the most salient filters of a failure or mode.", invoke_without_command=True
 )
-patch_group = typer.Typer(help="Carry a repair to other copies of the weights.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.add_typer(repair_group, name="repair")
     app.command()(repairs)
-    app.add_typer(patch_group, name="patch")
 
 
 @repair_group.callback()
@@ -96,6 +99,7 @@ def _show_repair(report: "RepairReport", console: Console) -> None:
             ],
         )
     )
+    console.print(UNJUDGED, markup=False)
     console.print(f"model {report.model}\npatch {report.patch}", markup=False)
 
 
@@ -154,7 +158,10 @@ def _show_search(report: "ModeRepairReport", console: Console) -> None:
     arms = {"repair": report.held_out, **report.controls}
     console.print(
         table(
-            ("held-out", "mode fixed", "of", "all fixed", "broken", "points", "95 %", "reverse"),
+            (
+                *("held-out", "mode fixed", "of", "all fixed", "broken", "points", "95 %"),
+                *("outside mode", "reverse"),
+            ),
             [
                 (
                     name,
@@ -164,11 +171,19 @@ def _show_search(report: "ModeRepairReport", console: Console) -> None:
                     one.broken,
                     points(one.accuracy_change.value),
                     f"{points(one.accuracy_change.low)} to {points(one.accuracy_change.high)}",
+                    points(one.elsewhere_change.value),
                     f"{one.reverse_before} → {one.reverse_after}",
                 )
                 for name, one in arms.items()
             ],
         )
+    )
+    guard = (report.winner or {})["guard"]
+    console.print(
+        f"guard samples, which chose it, foretold {points(-guard['drop'])} points, and "
+        f"{points(-guard['elsewhere'])} outside the mode: they flatter what they choose, "
+        "held-out samples do not",
+        markup=False,
     )
     console.print(f"model {report.model}\npatch {report.patch}", markup=False)
 
@@ -221,6 +236,7 @@ def show(
 
     def show(console: Console) -> None:
         console.print(f"repair {repair} of {report['kind']} {report['target']}", markup=False)
+        console.print(_account_line(report), markup=False)
         console.print(
             table(
                 ("id", "label", "before", "after", "change"),
@@ -277,58 +293,19 @@ def _on_held_out(account: dict[str, Any] | None) -> str:
     return f"{account['verdict']}, {account['mode_fixed']} of {account['mode_failures']} fixed"
 
 
-Patch = Annotated[Path, typer.Argument(help="Patch file of a repair.", metavar="PATCH")]
-Weights = Annotated[
-    Path, typer.Argument(help="timm directory or safetensors checkpoint.", metavar="WEIGHTS")
-]
-Output = Annotated[
-    Path | None, typer.Option(help="Write here instead of changing WEIGHTS.", metavar="FILE")
-]
-
-
-@patch_group.command()
-def apply(patch: Patch, weights: Weights, output: Output = None, as_json: Json = False) -> None:
-    """Put a repair into a copy of the weights it was made for."""
-    from finetune.patch import apply_patch, read_patch
-
-    written = apply_patch(read_patch(patch), weights, output)
-    emit({"written": str(written)}, as_json, lambda c: c.print(f"wrote {written}", markup=False))
-
-
-@patch_group.command()
-def revert(patch: Patch, weights: Weights, output: Output = None, as_json: Json = False) -> None:
-    """Take a repair back, bit for bit."""
-    from finetune.patch import read_patch, revert_patch
-
-    written = revert_patch(read_patch(patch), weights, output)
-    emit({"written": str(written)}, as_json, lambda c: c.print(f"wrote {written}", markup=False))
-
-
-@patch_group.command()
-def verify(
-    patch: Patch,
-    weights: Annotated[
-        Path | None,
-        typer.Argument(help="Weights to tell whether they carry the patch.", metavar="WEIGHTS"),
-    ] = None,
-    db: Db = DEFAULT_DB,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Measure the figures of a patch again on its index; exit code 1 where they differ."""
-    import failsearch
-
-    found = failsearch.open(db).verify_patch(patch, weights, device=device, progress=track)
-
-    def show(console: Console) -> None:
-        names = [name for name, value in found.promised.items() if isinstance(value, int | float)]
-        rows = [(name, found.promised[name], found.measured.get(name)) for name in names]
-        console.print(table((f"on {found.judged_on}", "promised", "measured"), rows))
-        console.print("as promised" if found.matches else "not as promised")
-
-    emit(found.to_json(), as_json, show)
-    if not found.matches:
-        raise typer.Exit(1)
+def _account_line(report: dict[str, Any]) -> str:
+    """Say in one line what a repair did, and on which samples that was counted."""
+    if (judged := report.get("held_out")) is None:
+        return (
+            f"{report['fixed']} samples fixed, {report['broken']} broken, accuracy "
+            f"{points(report['accuracy_change'])} points: {UNJUDGED}"
+        )
+    change = judged["accuracy_change"]
+    return (
+        f"held-out: {judged['verdict']}; {judged['mode_fixed']} of {judged['mode_failures']} of "
+        f"the mode fixed, {judged['fixed']} in all, {judged['broken']} broken, accuracy "
+        f"{points(change['value'])} points ({points(change['low'])} to {points(change['high'])})"
+    )
 
 
 @repair_group.command()

@@ -188,6 +188,9 @@ def test_repair_and_patch_round_trip(run: Run, own: Place, tmp_path: Path) -> No
     assert sum(row["in_group"] for row in shown["samples"]) == made["neighbours"]
 
     assert run("patch", "verify", made["patch"], "--db", own.db, "--json").document["matches"]
+    for command in (("repair", "show", made["id"]), ("patch", "verify", made["patch"])):
+        said = " ".join(run(*command, "--db", own.db).out.split())
+        assert "the samples it learned from included" in said
     assert run("repair", "reprofile", made["id"], "--db", own.db).code == 0
 
     copy = Path(shutil.copytree(own.model, tmp_path / "model"))
@@ -210,6 +213,13 @@ def test_a_searched_repair_is_judged_on_held_out_samples(run: Run, own: Place) -
     assert made["found"] == (made["patch"] is not None)
     assert made["held_out"]["samples"] < 240
     assert sum(made["split"][part] for part in ("discover", "guard", "held-out")) == 240
+    assert (
+        f"held-out: {made['held_out']['verdict']}"
+        in run("repair", "show", made["id"], "--db", own.db).out
+    )
+    lenient = ("--max-drop", 100, "--budget", 3, "--steps", 20)
+    said = " ".join(run("repair", "search", mode, "--db", own.db, *lenient).out.split())
+    assert "guard samples, which chose it, foretold" in said or "None of 3 candidates" in said
 
 
 def test_explain_and_invert_write_pictures(run: Run, place: Place, tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""Commands that carry a repair to other copies of the weights and measure it again."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from indexer.progress import track
+
+from .options import DEFAULT_DB, Db, Device, Json
+from .output import emit, table
+from .repairing import UNJUDGED
+
+patch_group = typer.Typer(help="Carry a repair to other copies of the weights.")
+
+Patch = Annotated[Path, typer.Argument(help="Patch file of a repair.", metavar="PATCH")]
+Weights = Annotated[
+    Path, typer.Argument(help="timm directory or safetensors checkpoint.", metavar="WEIGHTS")
+]
+Output = Annotated[
+    Path | None, typer.Option(help="Write here instead of changing WEIGHTS.", metavar="FILE")
+]
+
+
+@patch_group.command()
+def apply(patch: Patch, weights: Weights, output: Output = None, as_json: Json = False) -> None:
+    """Put a repair into a copy of the weights it was made for."""
+    from finetune.patch import apply_patch, read_patch
+
+    written = apply_patch(read_patch(patch), weights, output)
+    emit({"written": str(written)}, as_json, lambda c: c.print(f"wrote {written}", markup=False))
+
+
+@patch_group.command()
+def revert(patch: Patch, weights: Weights, output: Output = None, as_json: Json = False) -> None:
+    """Take a repair back, bit for bit."""
+    from finetune.patch import read_patch, revert_patch
+
+    written = revert_patch(read_patch(patch), weights, output)
+    emit({"written": str(written)}, as_json, lambda c: c.print(f"wrote {written}", markup=False))
+
+
+@patch_group.command()
+def verify(
+    patch: Patch,
+    weights: Annotated[
+        Path | None,
+        typer.Argument(help="Weights to tell whether they carry the patch.", metavar="WEIGHTS"),
+    ] = None,
+    db: Db = DEFAULT_DB,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure the figures of a patch again on its index; exit code 1 where they differ."""
+    import failsearch
+
+    found = failsearch.open(db).verify_patch(patch, weights, device=device, progress=track)
+
+    def show(console: Console) -> None:
+        names = [name for name, value in found.promised.items() if isinstance(value, int | float)]
+        rows = [(name, found.promised[name], found.measured.get(name)) for name in names]
+        console.print(table((f"on {found.judged_on}", "promised", "measured"), rows))
+        if found.judged_on == "index":
+            console.print("this repair has no split: " + UNJUDGED, markup=False)
+        console.print("as promised" if found.matches else "not as promised")
+
+    emit(found.to_json(), as_json, show)
+    if not found.matches:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(patch_group, name="patch")
