@@ -10,12 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from .edits import Edit, Targets
 from .masked import MaskedTraining
 from .population import Population
 from .rescore import inputs_on_device
+
+PIXELS = 1 << 20
+"""Most image area of one forward and backward pass: 20 images of 224 pixels, with which ResNet-50
+keeps some 2 GB."""
 
 
 @dataclass(frozen=True)
@@ -63,27 +68,48 @@ def train_retaining(
     Half of the kept samples are drawn from the classes that the failures are taken for: a repair
     takes predictions away from them, and does most of its damage there.
     """
-    labels = torch.from_numpy(population.labels).to(population.device)
-    original = torch.from_numpy(population.logits).to(population.device)
+    size = images_a_pass(population, lesson.failures)
     with MaskedTraining(
         population.model, targets, lambda leaves: torch.optim.Adam(leaves, lr=recipe.lr)
     ) as training:
         for step, (failures, kept) in enumerate(_batches(lesson, recipe)):
-            inputs = inputs_on_device(population, np.concatenate([failures, kept]))
-            logits = population.model(inputs)
-            learn, keep = logits[: len(failures)], logits[len(failures) :]
-            loss = F.cross_entropy(learn, labels[failures])
-            if len(kept):
-                divergence = F.kl_div(
-                    keep.log_softmax(1),
-                    original[kept].log_softmax(1),
-                    reduction="batchmean",
-                    log_target=True,
-                )
-                loss = loss + recipe.retention * divergence
-            training.accumulate(loss)
+            rows = np.concatenate([failures, kept])
+            weights = np.full(len(rows), recipe.retention / max(len(kept), 1), np.float32)
+            weights[: len(failures)] = 1 / len(failures)
+            for start in range(0, len(rows), size):
+                part = slice(start, start + size)
+                learnt = np.arange(len(rows))[part] < len(failures)
+                losses = _losses(population, rows[part], learnt)
+                training.accumulate(losses @ torch.from_numpy(weights[part]).to(losses.device))
             training.step(scale=1 - step / recipe.steps)
         return training.edit()
+
+
+def images_a_pass(population: Population, rows: np.ndarray) -> int:
+    """Return how many images may go through the model at once, by their size.
+
+    What a backward pass keeps grows with it, and in evaluation mode samples do not mix: a step in
+    parts is the same step.
+    """
+    height, width = population.inputs.batch(rows[:1]).shape[-2:]
+    return max(1, PIXELS // (height * width))
+
+
+def _losses(population: Population, rows: np.ndarray, learnt: np.ndarray) -> Tensor:
+    """Return the loss of each sample: its cross-entropy, or its divergence from the original.
+
+    Args:
+        population: model and samples.
+        rows: int64 [n].
+        learnt: bool [n], whether a sample is learnt; the outputs of the others are kept.
+    """
+    device = population.device
+    logits = population.model(inputs_on_device(population, rows))
+    labels = torch.from_numpy(population.labels[rows]).to(device)
+    original = torch.from_numpy(population.logits[rows]).to(device).log_softmax(1)
+    divergence = F.kl_div(logits.log_softmax(1), original, reduction="none", log_target=True)
+    entropy = F.cross_entropy(logits, labels, reduction="none")
+    return torch.where(torch.from_numpy(learnt).to(device), entropy, divergence.sum(1))
 
 
 def _batches(lesson: Lesson, recipe: Recipe) -> Iterator[tuple[np.ndarray, np.ndarray]]:

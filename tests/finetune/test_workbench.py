@@ -157,6 +157,19 @@ def test_training_repeats_with_its_seed_and_leaves_the_model_alone(task):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_step_in_parts_is_the_same_step(task, monkeypatch):
+    recipe = Recipe(steps=1, failures=4, kept=5, retention=10.0)
+    targets = {"0.weight": torch.arange(4), "3.weight": torch.arange(6)}
+    whole = train_retaining(task.population, targets, task.lesson, recipe)
+    seen = []
+    task.population.model.register_forward_hook(lambda *called: seen.append(len(called[2])))
+    monkeypatch.setattr("finetune.training.PIXELS", 2 * 64)
+    parts = train_retaining(task.population, targets, task.lesson, recipe)
+    assert max(seen) == 2
+    for one, other in zip(whole.rows, parts.rows, strict=True):
+        torch.testing.assert_close(one.after, other.after)
+
+
 def test_a_mode_without_correct_samples_beside_it_still_trains(task):
     nothing = np.empty(0, np.int64)
     lesson = Lesson(task.lesson.failures, nothing, nothing)
