@@ -118,6 +118,15 @@ class Index:
 
         return export_fiftyone(self.store, folder, self._image_reader())
 
+    def export_atlas(self, path: Path) -> int:
+        """Write the failures as parquet for Embedding Atlas; see `search.audit.exchange`."""
+        from search.audit.exchange import atlas_table
+        from search.export import write_table
+
+        table = atlas_table(self.store)
+        write_table(table, path, "parquet")
+        return len(table)
+
     def _image_reader(self) -> ReadImage:
         from indexer.datasets import open_source
 

@@ -1,13 +1,25 @@
 """The command that audits the data set."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from indexer.errors import SettingError
+from indexer.progress import track
+
 from .options import DEFAULT_DB, Db, Device, Json
-from .output import check_export, emit, table
+from .output import check_export, check_file, check_folder, emit, table
+
+if TYPE_CHECKING:
+    from failsearch.index import Index
+    from search.audit.report import AuditReport, Finding
+
+SHOWN = 10
+"""Findings of each kind that are printed; all are in the database and the export."""
 
 
 def register(app: typer.Typer) -> None:
@@ -19,12 +31,17 @@ def audit(
     db: Db = DEFAULT_DB,
     kind: Annotated[
         list[str] | None,
-        typer.Option(help="labels, duplicates, causes or filters; repeat; all by default."),
+        typer.Option(
+            help="labels, duplicates, causes, filters, cleanlab or images (cleanlab's image "
+            "checks); repeat; the first four by default."
+        ),
     ] = None,
-    top: Annotated[int, typer.Option(help="Findings kept of each kind.")] = 100,
+    top: Annotated[int, typer.Option(help="Findings kept of each kind.", min=1)] = 100,
     against: Annotated[
         Path | None,
-        typer.Option(help="Another index, such as the training set's, to look for leaks."),
+        typer.Option(
+            help="Another index, such as the training set's, to look for leaks.", metavar="DIR"
+        ),
     ] = None,
     relabel: Annotated[
         bool,
@@ -35,7 +52,10 @@ def audit(
     ] = False,
     cleanlab: Annotated[
         bool,
-        typer.Option("--cleanlab", help="Ask cleanlab too; needs pip install 'failsearch[audit]'."),
+        typer.Option(
+            "--cleanlab",
+            help="Add the kinds cleanlab and images; needs pip install 'failsearch[audit]'.",
+        ),
     ] = False,
     export: Annotated[
         Path | None, typer.Option(help="Write .csv, .parquet, .arrow or .jsonl.", metavar="FILE")
@@ -46,7 +66,7 @@ def audit(
     atlas: Annotated[
         Path | None,
         typer.Option(
-            help="Write the failures with map and neighbours for Embedding Atlas.",
+            help="Write the failures with image, map and neighbours for Embedding Atlas.",
             metavar="PARQUET",
         ),
     ] = None,
@@ -69,48 +89,95 @@ def audit(
 ) -> None:
     """Look for wrong labels, duplicates, leaks, shared causes and weak filters, with reasons."""
     import failsearch
-    from search.audit.settings import CLEANLAB, KINDS
+    from search.audit.settings import EXTRAS, KINDS, LABELS
 
+    kinds = tuple(dict.fromkeys((*(kind or KINDS), *(EXTRAS if cleanlab else ()))))
     if export is not None:
         check_export(export)
+    if atlas is not None:
+        check_file(atlas, ".parquet")
+    if graph is not None:
+        check_file(graph, ".npz")
+    if fiftyone is not None:
+        check_folder(fiftyone)
+    if montage is not None:
+        check_file(montage)
+        if LABELS not in kinds:
+            raise SettingError(f"--montage draws label suspects: add --kind {LABELS}")
     index = failsearch.open(db)
-    kinds = tuple(kind or KINDS) + ((CLEANLAB,) if cleanlab else ())
     report = index.audit(
         against=failsearch.open(against) if against else None,
         relabel=relabel,
         device=device,
+        progress=track,
         top=top,
         kinds=kinds,
     )
+    written = _write(index, report, export, montage, atlas, fiftyone, graph)
+
+    def show(console: Console) -> None:
+        for name in report.kinds:
+            _show(name, report.of(name), top, console)
+        if written:
+            console.print()
+        for line in written.values():
+            console.print(f"wrote {line}", markup=False)
+
+    document = report.to_json()
+    emit(document | ({"written": list(written)} if written else {}), as_json, show)
+
+
+def _write(
+    index: "Index",
+    report: "AuditReport",
+    export: Path | None,
+    montage: Path | None,
+    atlas: Path | None,
+    fiftyone: Path | None,
+    graph: Path | None,
+) -> dict[str, str]:
+    """Write what was asked for; return the paths, each with a line on what it is good for."""
+    written = {}
     if export is not None:
         from search.export import write_table
 
         write_table(report.to_arrow(), export)
-    if atlas is not None:
-        from search.audit.exchange import atlas_table
-        from search.export import write_table
+        written[str(export)] = f"{len(report)} findings to {export}"
+    if montage is not None:
+        from failsearch.pictures import labels_montage, save_picture
+        from search.audit.settings import LABELS
 
-        write_table(atlas_table(index.store), atlas, "parquet")
+        if report.of(LABELS):
+            save_picture(labels_montage(index.store, report), montage)
+            written[str(montage)] = f"the first label suspects to {montage}"
+        else:
+            print(f"there are no label suspects: {montage} is not written", file=sys.stderr)
+    if atlas is not None:
+        count = index.export_atlas(atlas)
+        written[str(atlas)] = (
+            f"{count} failures; open them with `embedding-atlas {atlas} --image image --x x --y y "
+            "--neighbors neighbors`"
+        )
     if fiftyone is not None:
-        index.export_fiftyone(fiftyone)
+        count = index.export_fiftyone(fiftyone)
+        written[str(fiftyone)] = (
+            f"{count} failures to {fiftyone}; docs/tools.md says how to open them"
+        )
     if graph is not None:
         from search.audit.exchange import write_knn_graph
 
         write_knn_graph(index.store, graph)
-    if montage is not None:
-        from failsearch.pictures import labels_montage, save_picture
+        written[str(graph)] = f"the neighbour graph to {graph}, for scipy.sparse.load_npz"
+    return written
 
-        save_picture(labels_montage(index.store, report), montage)
 
-    def show(console: Console) -> None:
-        for name in report.kinds:
-            found = report.of(name)
-            console.print(f"\n{name}: {len(found)} findings", style="bold")
-            console.print(
-                table(
-                    ("score", "subject", "reason"),
-                    [(f.score, f.subject, f.reason) for f in found[:10]],
-                )
-            )
-
-    emit(report.to_json(), as_json, show)
+def _show(kind: str, found: "Sequence[Finding]", top: int, console: Console) -> None:
+    many = f"{len(found)} finding{'s' * (len(found) != 1)}"
+    if len(found) == top:
+        many += ", as many as --top keeps"
+    if len(found) > SHOWN:
+        many += f"; the first {SHOWN}"
+    console.print(f"\n{kind}: {many}", style="bold", markup=False)
+    if found:
+        rows = [(f.score, f.subject, f.reason) for f in found[:SHOWN]]
+        console.print(table(("score", "subject", "reason"), rows))

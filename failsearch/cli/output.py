@@ -1,5 +1,6 @@
 """What commands print: one JSON document, or a table for people; notes go to stderr."""
 
+import io
 import json
 import math
 import os
@@ -21,18 +22,24 @@ def emit(document: Any, as_json: bool, show: Callable[[Console], None]) -> None:
     if as_json:
         print(json.dumps(_plain(document), ensure_ascii=False, indent=2, allow_nan=False))
     else:
-        # A pipe has no width: there, a row stays on one line.
+        # A pipe has no width: there, a row stays on one line, and is not filled up with blanks.
         piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-        show(Console(highlight=False, soft_wrap=True, width=PIPED_WIDTH if piped else None))
+        if piped:
+            text = io.StringIO()
+            show(Console(file=text, highlight=False, soft_wrap=True, width=PIPED_WIDTH))
+            print(*(line.rstrip() for line in text.getvalue().splitlines()), sep="\n")
+        else:
+            show(Console(highlight=False, soft_wrap=True))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """Return a plain table; numbers stand right-aligned, text is never read as markup.
 
-    Where the terminal is too narrow, columns of several words wrap and the others stay whole.
+    Columns without names get no header. Where the terminal is too narrow, columns of several words
+    wrap and the others stay whole.
     """
     rows = [[_cell(value) for value in row] for row in rows]
-    built = Table(box=None, pad_edge=False, header_style="bold")
+    built = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for name, *cells in zip(columns, *rows, strict=True):
         built.add_column(
             name,
@@ -101,9 +108,37 @@ def check_export(path: Path, *, folders: bool = False) -> None:
     if path == Path():
         raise SettingError("the file to write has no name: give one")
     if path.suffix.lower() in FORMATS:
-        if path.is_dir():
-            raise SettingError(f"{path} is a folder: name a file in it")
-        if not path.parent.is_dir():
-            raise SettingError(f"cannot write {path}: {path.parent} is no folder")
+        check_file(path)
     elif not folders or (path.suffix and not path.is_dir()):
         raise SettingError(f"cannot tell the format of {path}: {NAME_IT}")
+
+
+def check_file(path: Path, suffix: str | None = None) -> None:
+    """Refuse a file that could not be written, before the work for it is done.
+
+    Args:
+        path: the file.
+        suffix: what its name must end with; None leaves that open.
+
+    Raises:
+        SettingError: says what is wrong with the path.
+    """
+    if path.is_dir():
+        raise SettingError(f"{path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise SettingError(f"cannot write {path}: {path.parent} is no folder")
+    if suffix is not None and path.suffix.lower() != suffix:
+        raise SettingError(f"{path} should end in {suffix}: name it so")
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder that could not be made, before the work for it is done.
+
+    Raises:
+        SettingError: the path, or one that it lies in, is a file.
+    """
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise SettingError(f"cannot write to {path}: {place} is a file, not a folder")
+            return

@@ -43,7 +43,7 @@ def with_cleanlab(store: "Store", findings: Sequence[Finding], top: int) -> list
     row = {sample: position for position, sample in enumerate(inputs.ids)}
     merged = [
         _judged(finding, issues[LABEL].iloc[row[finding.subject]].to_dict())
-        if finding.kind == LABELS
+        if finding.kind == LABELS and LABEL in issues
         else finding
         for finding in findings
     ]
@@ -75,11 +75,18 @@ def load_datalab() -> Any:
 
 
 def find_issues(inputs: CleanlabInputs) -> dict[str, "pd.DataFrame"]:
-    """Return cleanlab's table of each issue, a row a sample; the last two need embeddings."""
+    """Return cleanlab's table of each issue, a row a sample.
+
+    Issues that cleanlab cannot judge are left out: outliers and near-duplicates without a graph,
+    labels where all are of one class. What else it declines it says on stderr.
+    """
     # Classes without a sample are unknown to cleanlab, which numbers those that it sees.
     seen, labels = np.unique(inputs.labels, return_inverse=True)
+    wanted = [LABEL] if len(seen) > 1 else []
+    wanted += [OUTLIER, DUPLICATE] if inputs.knn_graph is not None else []
+    if not wanted:
+        return {}
     lab = load_datalab()({"label": labels}, label_name="label", verbosity=0)
-    wanted = [LABEL] if inputs.knn_graph is None else [LABEL, OUTLIER, DUPLICATE]
     p = np.maximum(inputs.pred_probs[:, seen], 1e-12)
     # cleanlab 2.9 uses arguments that pandas 3 deprecates, and prints what it does.
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
@@ -89,8 +96,10 @@ def find_issues(inputs: CleanlabInputs) -> dict[str, "pd.DataFrame"]:
             knn_graph=inputs.knn_graph,
             issue_types={issue: {} for issue in wanted},
         )
-    tables = {issue: lab.get_issues(issue) for issue in wanted}
-    tables[LABEL]["predicted_label"] = seen[tables[LABEL]["predicted_label"].to_numpy()]
+    judged = set(lab.get_issue_summary()["issue_type"])
+    tables = {issue: lab.get_issues(issue) for issue in wanted if issue in judged}
+    if LABEL in tables:
+        tables[LABEL]["predicted_label"] = seen[tables[LABEL]["predicted_label"].to_numpy()]
     return tables
 
 

@@ -190,9 +190,9 @@ def _describe(
     names = [labels[sample] for sample in ids]
     exact = len({pictures.digests[row] for row in rows}) == 1
     weakest = min(score for _, _, score in pairs)
-    what = "identical" if exact else f"nearly identical (correlation {weakest:.3f} or more)"
-    conflict = len(set(names)) > 1
-    two = len(ids) == 2
+    conflict, two = len(set(names)) > 1, len(ids) == 2
+    near = f"nearly identical (correlation {weakest:.3f}{'' if two else ' or more'})"
+    what = "identical" if exact else near
     shown = " and ".join(ids) if two else f"{ids[0]} and {len(ids) - 1} more"
     same = f"{'both' if two else 'all'} labelled {names[0]}"
     labelled = f"but labelled {', '.join(sorted(set(names)))}" if conflict else same

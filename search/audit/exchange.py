@@ -83,19 +83,20 @@ def cleanlab_inputs(store: Store, neighbours: int = 10) -> CleanlabInputs:
 
     Args:
         store: the index.
-        neighbours: of each sample; cleanlab's own default is 10.
+        neighbours: of each sample, or all others where there are fewer; cleanlab's own default
+            is 10.
     """
     from scipy.sparse import csr_matrix
     from scipy.special import softmax
 
     embedded = store.manifest.embedding is not None
     table = store.read([ID, "label", LOGITS, *([EMBEDDING] if embedded else [])])
-    graph = None
-    if embedded:
+    graph, n = None, len(table)
+    if embedded and n > 1:
         embeddings = dense(table[EMBEDDING].combine_chunks())
-        indices, cosines = knn_graph(embeddings, neighbours)
-        n, k = indices.shape
-        distances = np.clip(1 - np.nan_to_num(cosines), 0, 2)
+        indices, cosines = knn_graph(embeddings, k := min(neighbours, n - 1))
+        # Vectors of zeros have no neighbours: cleanlab wants k of each, so some are made far away.
+        distances = np.clip(1 - np.nan_to_num(cosines, nan=-1), 0, 2)
         rows = np.arange(0, n * k + 1, k)
         graph = csr_matrix((distances.ravel(), np.maximum(indices, 0).ravel(), rows), (n, n))
     return CleanlabInputs(
@@ -117,7 +118,7 @@ def write_knn_graph(store: Store, path: Path, neighbours: int = 10) -> None:
 
     graph = cleanlab_inputs(store, neighbours).knn_graph
     if graph is None:
-        raise SettingError(f"{store.path} has no embeddings, of which the graph is made")
+        raise SettingError(f"a graph needs embeddings of two samples, {store.path} has none")
     with disk_errors(path), path.open("wb") as file:
         save_npz(file, graph)
 

@@ -45,8 +45,9 @@ class AuditSettings:
             raise SettingError(f"a kind of finding is given twice: {', '.join(self.kinds)}")
         if not self.kinds:
             raise SettingError(f"no kind of finding given: choose {known}")
-        if self.top < 1 or self.neighbours < 1:
-            raise SettingError(f"top={self.top} and neighbours={self.neighbours} must be positive")
+        for name in ("top", "neighbours"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name} is {getattr(self, name)}: give at least 1")
         for name in ("similarity", "false_discovery", "effect"):
             if not 0 < getattr(self, name) <= 1:
                 raise SettingError(f"{name} is {getattr(self, name)}: give a number in (0, 1]")

@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from indexer.errors import SettingError
 from indexer.store import Store
 from search.audit import AuditSettings, audit, read_findings
+from search.audit.exchange import cleanlab_inputs
 from tests.search.audit.conftest import WRONG
 from tests.search.modes.conftest import NAMES, planted_arrays
 from tests.support.arrays import index_of_arrays
@@ -41,6 +43,21 @@ def test_cleanlab_does_without_embeddings_and_with_a_class_missing(tmp_path: Pat
     assert found
     assert {finding.evidence["issue"] for finding in found} == {"label"}
     assert all(finding.suggested_name != "dog" for finding in found)
+
+
+def test_cleanlab_does_with_one_class_and_few_samples(tmp_path: Path) -> None:
+    pytest.importorskip("cleanlab")
+    arrays = {name: values[:6] for name, values in planted_arrays().items()}
+    arrays["labels"] = np.zeros(6, arrays["labels"].dtype)
+    embeddings = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    few = index_of_arrays(tmp_path / "few", names=NAMES, embeddings=embeddings, **arrays)
+    graph = cleanlab_inputs(few).knn_graph
+    assert graph is not None
+    assert (np.diff(graph.indptr) == 5).all()
+    report = audit(few, AuditSettings(kinds=("labels", "cleanlab")))
+    assert all("cleanlab" not in finding.reason for finding in report.of("labels"))
+    bare = index_of_arrays(tmp_path / "bare", names=NAMES, **arrays)
+    assert not audit(bare, AuditSettings(kinds=("cleanlab",))).findings
 
 
 def test_a_missing_cleanlab_is_said_in_one_line(

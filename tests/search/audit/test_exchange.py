@@ -87,7 +87,7 @@ def test_cleanlab_takes_the_written_graph(store: Store, tmp_path: Path) -> None:
 
 def test_a_graph_needs_embeddings(tmp_path: Path) -> None:
     bare = index_of_arrays(tmp_path / "bare", names=NAMES, **planted_arrays())
-    with pytest.raises(SettingError, match="no embeddings"):
+    with pytest.raises(SettingError, match="needs embeddings"):
         write_knn_graph(bare, tmp_path / "graph.npz")
 
 
