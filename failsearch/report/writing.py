@@ -9,6 +9,7 @@ from indexer.errors import SettingError, StoreError
 from search.audit.report import AuditReport, read_findings
 
 from ..index import Index
+from ..web.routes.audit import title_of
 from ..web.routes.overview import confused_pairs, matrix, summary, worst_classes
 from ..web.snapshot import Snapshot
 from ..web.templating import ENVIRONMENT, STATIC
@@ -103,8 +104,8 @@ def _findings(index: Index) -> dict[str, Any]:
         report = read_findings(index.store)
     except StoreError:
         report = AuditReport((), ())
-    found = {kind: report.of(kind)[:FINDINGS_SHOWN] for kind in report.kinds}
-    return {kind: findings for kind, findings in found.items() if findings}
+    found = {title_of(kind): report.of(kind)[:FINDINGS_SHOWN] for kind in report.kinds}
+    return {title: findings for title, findings in found.items() if findings}
 
 
 def _repairs(index: Index, snapshot: Snapshot) -> list[dict[str, Any]]:

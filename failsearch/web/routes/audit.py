@@ -1,33 +1,44 @@
 """The review queue: suspects with evidence, decisions, and the corrected manifest."""
 
-from typing import Annotated, Any, Literal
+from importlib.util import find_spec
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 from starlette.responses import HTMLResponse, Response
 
+from indexer.errors import SettingError
 from indexer.progress import Progress
 from search.audit.decisions import corrected_manifest, decide
 from search.audit.report import Finding
-from search.audit.settings import CAUSES, DUPLICATES, FILTERS, KINDS, LABELS
+from search.audit.settings import (
+    CAUSES,
+    CLEANLAB,
+    DUPLICATES,
+    EXTRAS,
+    FILTERS,
+    IMAGES,
+    KINDS,
+    LABELS,
+)
 
 from ..state import State
 from ..templating import render
-from .common import App, Field, answers, download
+from .common import App, Field, Text, answers, download
 
 router = APIRouter()
 SHOWN = 200
 EVIDENCE = 6
 """Images beside a suspect."""
 
-Kind = Literal["labels", "duplicates", "causes", "filters"]
-REVIEWED = (LABELS, DUPLICATES)
-"""Kinds whose subject is a sample, on which a person decides."""
 TITLES = {
     LABELS: "Wrong labels",
     DUPLICATES: "Duplicates",
     CAUSES: "Causes",
     FILTERS: "Weak filters",
+    CLEANLAB: "cleanlab",
+    IMAGES: "Image checks",
 }
+"""By kind; a kind that is not here, of a later version, is shown by its name."""
 ABOUT = {
     LABELS: "Images whose label neither the model nor similar images support, the least "
     "believable first.",
@@ -35,19 +46,23 @@ ABOUT = {
     CAUSES: "What the images of a failure mode have in common, beside correct images of the same "
     "classes.",
     FILTERS: "Filters that stand out in many failures, and the images where they do.",
+    CLEANLAB: "What cleanlab suspects beyond the other kinds: labels, images unlike all others, "
+    "and images that are nearly the same to the model.",
+    IMAGES: "What cleanlab's image checks (cleanvision) see: dark, light, blurred, empty, gray and "
+    "oddly shaped images, and copies beyond the duplicates.",
 }
 
 
 @router.get("/audit", response_class=HTMLResponse, include_in_schema=False)
-def audit_page(request: Request, state: App, kind: Kind | None = None) -> HTMLResponse:
+def audit_page(request: Request, state: App, kind: Text | None = None) -> HTMLResponse:
     """Show the findings of one kind, undecided ones first; of the first that has any."""
     report = state.findings
     kinds = [
-        {"kind": name, "title": TITLES[name], "count": len(report.of(name)) if report else 0}
-        for name in KINDS
+        {"kind": name, "title": title_of(name), "count": len(report.of(name)) if report else 0}
+        for name in _kinds(state)
     ]
     filled = [one for one in kinds if one["count"]]
-    chosen = kind or (filled or kinds)[0]["kind"]
+    chosen = (filled or kinds)[0]["kind"] if kind is None else _known(state, kind)
     decisions = state.decisions
     found = report.of(chosen) if report else ()
     queue = [_entry(state, finding, decisions) for finding in found[:SHOWN]]
@@ -57,23 +72,30 @@ def audit_page(request: Request, state: App, kind: Kind | None = None) -> HTMLRe
         "audit.html",
         report=report,
         kind=chosen,
-        about=ABOUT[chosen],
-        review=chosen in REVIEWED,
+        about=ABOUT.get(chosen, ""),
+        review=any(entry["suspect"] for entry in queue),
+        relabel=any(entry["choices"] for entry in queue),
         kinds=kinds,
         others=filled,
         queue=queue,
-        open=sum(entry["decision"] is None for entry in queue),
+        open=sum(bool(entry["suspect"]) and entry["decision"] is None for entry in queue),
         decided=len(decisions),
         classes=state.snapshot.classes,
+        extras=all(map(find_spec, ("cleanlab", "cleanvision", "datasets"))),
         job=state.jobs.current,
     )
 
 
+def title_of(kind: str) -> str:
+    """Return how a kind of finding is headed."""
+    return TITLES.get(kind, kind)
+
+
 @router.get("/api/audit")
-def findings_json(state: App, kind: Kind = "labels") -> dict[str, Any]:
+def findings_json(state: App, kind: Text = LABELS) -> dict[str, Any]:
     """Return the findings of one kind and all decisions."""
     report = state.findings
-    found = report.of(kind) if report else ()
+    found = report.of(_known(state, kind)) if report else ()
     return {
         "findings": [finding.to_json() for finding in found],
         "decisions": list(state.decisions.values()),
@@ -81,9 +103,11 @@ def findings_json(state: App, kind: Kind = "labels") -> dict[str, Any]:
 
 
 @router.post("/api/audit/run", status_code=202)
-def run(state: App) -> dict[str, Any]:
-    """Look for suspects, in the background."""
-    return state.jobs.start("Auditing the data set", lambda step: _audit(state, step)).to_json()
+def run(state: App, cleanlab: bool = False) -> dict[str, Any]:
+    """Look for suspects, in the background; with `cleanlab`, ask it and its image checks too."""
+    kinds = KINDS + EXTRAS if cleanlab else KINDS
+    job = state.jobs.start("Auditing the data set", lambda step: _audit(state, kinds, step))
+    return job.to_json()
 
 
 @router.post("/api/audit/decide")
@@ -103,12 +127,26 @@ def manifest(state: App) -> Response:
     return download(corrected_manifest(state.index.store, state.decisions), "corrected", "csv")
 
 
+def _kinds(state: State) -> tuple[str, ...]:
+    """Return the kinds that the page has: those of every audit, and what else was found."""
+    return state.findings.kinds if state.findings else KINDS
+
+
+def _known(state: State, kind: str) -> str:
+    known = dict.fromkeys((*_kinds(state), *EXTRAS))
+    if kind not in known:
+        raise SettingError(f"no kind of finding {kind!r}: choose {', '.join(known)}")
+    return kind
+
+
 def _entry(state: State, finding: Finding, decisions: dict[str, Any]) -> dict[str, Any]:
     """Return a finding with the samples that its page shows."""
     shown = state.snapshot.samples(finding.samples[: 1 + EVIDENCE])
-    suspect = state.snapshot.sample(finding.subject) if finding.kind in REVIEWED else None
+    # A person decides on a sample; modes, filters and issues of the data set are no samples.
+    about_sample = finding.samples[:1] == (finding.subject,)
+    suspect = state.snapshot.sample(finding.subject) if about_sample else None
     choices = []
-    if suspect is not None:
+    if suspect is not None and finding.kind != IMAGES:
         names = [finding.suggested_name, *(entry["name"] for entry in suspect["top"])]
         distinct = dict.fromkeys(name for name in names if name)
         choices = [name for name in distinct if name != suspect["label_name"]][:5]
@@ -122,7 +160,6 @@ def _entry(state: State, finding: Finding, decisions: dict[str, Any]) -> dict[st
     }
 
 
-def _audit(state: State, step: Progress) -> str:
-    with step("Looking for wrong labels, duplicates, causes and weak filters", 0, 0):
-        state.index.audit()
+def _audit(state: State, kinds: tuple[str, ...], step: Progress) -> str:
+    state.index.audit(kinds=kinds, progress=step)
     return "/audit"

@@ -10,7 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
+import failsearch
+from failsearch.report import write_report
 from indexer.store import Store
+from search.audit.report import AuditReport, Finding, write_findings
 from search.listing import list_samples
 from search.modes import read_modes
 from search.neighbours import search
@@ -146,6 +149,47 @@ def test_decisions_are_stored_and_exported(connect: Connect, own_index: Path) ->
     assert rows["r0"]["original_label"] == HOSTILE[0]
     assert rows["r2"]["label"] == HOSTILE[0]
     assert len(client.get("/api/audit").json()["decisions"]) == 3
+
+
+def found(kind: str, subject: str = "r0", samples: tuple[str, ...] = ("r0", "r1")) -> Finding:
+    return Finding(kind, 0.9, subject, samples, f"<b>seen</b> by {kind}")
+
+
+def test_findings_of_every_kind_are_shown(
+    connect: Connect, own_index: Path, tmp_path: Path
+) -> None:
+    kinds = ("labels", "cleanlab", "images", "ghosts")
+    findings = [found(kind) for kind in kinds]
+    findings.append(found("images", "grayscale"))
+    write_findings(Store.open(own_index), AuditReport(tuple(findings), kinds))
+    client = connect(own_index)
+    assert ">Image checks <" in client.get("/audit", headers=HTML).text
+    for kind in kinds:
+        page = client.get(f"/audit?kind={kind}", headers=HTML).text
+        assert f"&lt;b&gt;seen&lt;/b&gt; by {kind}" in page
+        # An image that is dark has no better label; whether it is an image at all can be said.
+        assert ('data-verdict="wrong label"' in page) == (kind != "images")
+        assert page.count('data-verdict="not an image"') == 1
+        assert client.get(f"/api/audit?kind={kind}").json()["findings"]
+    assert "<code>grayscale</code>" in client.get("/audit?kind=images", headers=HTML).text
+    assert client.get("/audit?kind=unheard-of", headers=HTML).status_code == 400
+    assert "choose labels" in client.get("/api/audit?kind=unheard-of").json()["detail"]
+    write_report(failsearch.open(own_index), tmp_path / "report.html")
+    report = (tmp_path / "report.html").read_text()
+    for title in ("Wrong labels", "cleanlab", "Image checks", "ghosts"):
+        assert f"<h2>Audit: {title}</h2>" in report
+
+
+def test_an_audit_can_ask_cleanlab(connect: Connect, own_index: Path) -> None:
+    for extra in ("cleanlab", "cleanvision", "datasets"):
+        pytest.importorskip(extra)
+    client = connect(own_index)
+    assert 'data-start="/api/audit/run?cleanlab=true"' in client.get("/audit", headers=HTML).text
+    assert client.post("/api/audit/run?cleanlab=true").status_code == 202
+    # This index is of arrays: there are no originals for the image checks to look at.
+    assert "arrays" in finished(client)["error"]
+    assert client.post("/api/audit/run").status_code == 202
+    assert finished(client)["address"] == "/audit"
 
 
 def test_an_index_with_nothing_found_says_what_to_do(connect: Connect, own_index: Path) -> None:
