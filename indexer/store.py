@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from .copies import read_through_copy
 from .durability import disk_errors, replace_file, store_errors, sync_files, sync_path
 from .errors import LockedError, StoreError, UnknownSampleError
+from .lance_footer import short_files
 from .lock import hold_writer_lock
 from .manifest import MANIFEST_FILE, Manifest, read_manifest
 from .migration import migrate
@@ -349,8 +350,7 @@ class Store:
     def _refuse_short_files(self, name: str) -> None:
         """Take a version back in which the disk lost a write.
 
-        Lance 13 commits a file although one of its writes failed, and the file is short then. That
-        shows when its footer is looked for, whatever column is read.
+        Lance 13 commits a file although one of its writes failed, and the file is short then.
         """
         if self._is_readable(name, columns=1):
             return
@@ -361,15 +361,15 @@ class Store:
         )
 
     def _is_readable(self, name: str, columns: int | None = None) -> bool:
-        """Read the first columns of a table, all by default, from end to end."""
+        """Read the first columns of a table, all by default, and look at the ends of its files."""
         self._tables.pop(name, None)
         try:
             table = _connect(self.path).open_table(name)  # afresh: a cache would hide the damage
             for _ in table.search().select(table.schema.names[:columns]).to_batches():
                 pass
+            return not short_files(table_folder(self.path, name))
         except (RuntimeError, ValueError, OSError):
             return False
-        return True
 
 
 def _connect(path: Path) -> "DBConnection":

@@ -23,8 +23,9 @@ from indexer.errors import SettingError, StoreError
 from indexer.schema import ID, METRIC, PROFILE, SAMPLES
 from indexer.store import Store
 
+from . import topk
 from .arrow import numbers
-from .cosine import Hits, exact_search
+from .cosine import Asked, Hits, exact_search, rank_all
 from .predicates import FAILURES, to_sql
 from .snapshot import Among, Snapshot, snapshot
 
@@ -37,9 +38,6 @@ CANDIDATES = 10
 """Candidates re-ranked per neighbour asked for."""
 
 _LEAST_CANDIDATES = 100
-_SCORED = 3
-"""Candidates per neighbour asked for that are scored whatever their estimates."""
-
 _ROWS_A_PARTITION = 4096
 _SAMPLED_QUERIES = 100
 _SAMPLED_PAIRS = 500
@@ -139,28 +137,29 @@ class AnnIndex:
             exclude: positions not to return.
         """
         banned = np.empty(0, np.int64) if exclude is None else exclude
-        needed = k + len(banned)
-        wanted = max(CANDIDATES * needed, _LEAST_CANDIDATES)
+        wanted = max(CANDIDATES * (k + len(banned)), _LEAST_CANDIDATES)
         found, estimates = self.candidates(query, wanted, where)
-        scored = self._worth_scoring(estimates, needed)
         fresh = np.arange(self.report.rows, len(self._version))
         if among is not None and len(fresh):
             fresh = np.intersect1d(fresh, among, assume_unique=True)
-        chosen = np.union1d(found[:scored], fresh)
-        (hits,) = exact_search(
-            self._version.profiles(), query[None], k, among=chosen, exclude=[banned]
-        )
-        if len(found) < wanted and scored == len(found):  # the index had no more to offer
+        profiles = self._version.profiles()
+        if len(fresh):
+            every = np.union1d(found, fresh)
+            (hits,) = exact_search(profiles, query[None], k, among=every, exclude=[banned])
+        else:
+            keys = topk.pack(estimates + np.float32(self.report.bound), found)
+            (hits,) = rank_all(profiles, Asked.of(query[None], k, [banned]), keys[None])
+        if len(found) < wanted:  # the index had no more to offer
             return Approximate(hits, math.inf)
         if len(hits.scores) < k:
             return Approximate(hits, -math.inf)
-        ceiling = float(estimates[min(scored, len(estimates) - 1)]) + self.report.bound
+        ceiling = float(estimates.min()) + self.report.bound
         return Approximate(hits, float(hits.scores[-1]) - ceiling)
 
     def candidates(
         self, query: np.ndarray, count: int, where: str | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the best candidates among indexed rows that match, best first.
+        """Return the best candidates among indexed rows that match.
 
         Args:
             query: profile, float32 [F].
@@ -177,18 +176,7 @@ class AnnIndex:
         found = (builder.where(where, prefilter=True) if where else builder).to_arrow()
         distances = numbers(found["_distance"], np.float32)
         rows = np.searchsorted(self._rows, numbers(found["_rowid"], np.uint64))
-        order = np.argsort(distances, kind="stable")
-        return self._order[rows[order]], 1 - self.report.scale * distances[order]
-
-    def _worth_scoring(self, estimates: np.ndarray, needed: int) -> int:
-        """Return how many of the candidates may be among the best, by their estimates.
-
-        One whose estimate lies two bounds below the last that is needed is not, unless an
-        estimate errs by more than the bound; the margin of the answer tells.
-        """
-        floor = estimates[:needed].min(initial=1) - 2 * self.report.bound
-        reached = int(np.count_nonzero(estimates >= floor))
-        return max(reached, min(_SCORED * needed, len(estimates)))
+        return self._order[rows], 1 - self.report.scale * distances
 
 
 def open_ann(version: Snapshot) -> AnnIndex | None:

@@ -36,6 +36,9 @@ _TOGETHER = 64
 _PIECE_BYTES = 2**22
 """Bytes of rows that a thread multiplies with one pack after the other."""
 
+_ROUNDED_BYTES = 2**19
+"""Bytes of float32 that a thread rounds at once."""
+
 _SCORES = 4 * 2**20
 """Upper bounds of one block; sorting them takes a few times their 16 MB."""
 
@@ -93,7 +96,7 @@ def coarsen(rows: np.ndarray, lengths: np.ndarray, signed: bool) -> tuple[np.nda
                 scales[0, part] = np.where(lengths[part] > 0, step / lengths[part], np.nan)
             scales[1, part] = lost + _ROUNDING
 
-    size = max(1, _PIECE_BYTES // (4 * max(rows.shape[1], 1)))
+    size = max(1, _ROUNDED_BYTES // (4 * max(rows.shape[1], 1)))
     in_threads(round_rows, [slice(at, at + size) for at in range(0, len(rows), size)])
     return values, scales
 

@@ -105,7 +105,8 @@ class Column:
         """
         rows = np.empty((len(positions), self.width), np.float32) if out is None else out
         if rows.nbytes < PIECE_BYTES:
-            rows[:] = widened(self.gathered(positions))
+            for row, stored in zip(rows, self.each(positions), strict=True):
+                row[:] = widened(stored)
             return rows
 
         def copy(pieces: Iterator[Piece]) -> None:
@@ -120,13 +121,6 @@ class Column:
     def rows_in(self, size: int) -> int:
         """Return how many stored rows take this many bytes, at least 1."""
         return max(1, size // (self.dtype.itemsize * max(self.width, 1)))
-
-    def gathered(self, positions: np.ndarray) -> np.ndarray:
-        """Return a few rows in any order as they are stored, [n, F], a copy."""
-        rows = np.empty((len(positions), self.width), self.dtype)
-        for row, stored in zip(rows, self.each(positions), strict=True):
-            row[:] = stored
-        return rows
 
     def each(self, positions: np.ndarray) -> Iterator[np.ndarray]:
         """Yield single rows [F] in any order, as stored and where they lie."""

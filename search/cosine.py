@@ -16,7 +16,6 @@ from . import topk
 from .coarse import KEPT, Coarse, best_keys
 from .column import Column
 from .products import FEW_QUERIES, TOLERANCE, blocks, exact_dots, few_products, norms
-from .threads import in_threads
 
 SLACK = 32
 """Candidates kept beyond k in the float32 pass; where more tie, they are looked for again."""
@@ -81,11 +80,10 @@ def exact_search(
     if not len(queries):
         return []
     chosen = np.arange(len(profiles.column)) if among is None else among
-    asked = _asked(queries, k, exclude)
+    asked = Asked.of(queries, k, exclude)
     if profiles.coarse is not None and chosen is profiles.coarse.positions:
         width = max(asked.wanted) + KEPT
-        keys = best_keys(profiles.coarse, queries, asked.lengths, width)
-        return rank_keys(profiles, queries, k, keys, exclude)
+        return rank_keys(profiles, asked, best_keys(profiles.coarse, queries, asked.lengths, width))
     scored, floors = _scored(profiles, asked, _best_keys(profiles, asked, chosen))
     found = _ranked(profiles, asked, scored)
     left = np.flatnonzero(~np.isnan(floors))
@@ -96,52 +94,15 @@ def exact_search(
     return [found[row] for row in range(len(queries))]
 
 
-def rank_keys(
-    profiles: Profiles,
-    queries: np.ndarray,
-    k: int,
-    keys: np.ndarray,
-    exclude: Sequence[np.ndarray] | None,
-) -> list[Hits]:
-    """Return what `exact_search` does among the rows of the coarse profiles, given their best keys.
-
-    Args:
-        profiles: with coarse ones.
-        queries: float32 [q, F].
-        k: rows a query.
-        keys: of the rows of largest upper bound, uint64 [q, m], from `search.coarse`.
-        exclude: positions not to return, per query.
-    """
-    if profiles.coarse is None:
-        raise ValueError("there are no coarse profiles that these keys could be of")
-    asked = _asked(queries, k, exclude)
-    scored, floors = _scored(profiles, asked, keys)
-    found = _ranked(profiles, asked, scored)
-    left = np.flatnonzero(~np.isnan(floors))
-    precise = replace(profiles, coarse=None)
-    banned = [asked.exclude[row] for row in left.tolist()]
-    again = exact_search(precise, queries[left], k, among=profiles.coarse.positions, exclude=banned)
-    found |= dict(zip(left.tolist(), again, strict=True))
-    return [found[row] for row in range(len(queries))]
-
-
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Return rows scaled to length 1 in float64, as float32 [n, F]; NaN for rows of zeros."""
-    return (vectors / _lengths(vectors)[:, None]).astype(np.float32)
-
-
-def _lengths(vectors: np.ndarray) -> np.ndarray:
-    """Return the length of every row, float64 [n]; NaN for rows of zeros."""
-    lengths = norms(Column((vectors,), vectors.shape[1]))
-    lengths[lengths == 0] = np.nan
-    return lengths
-
-
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """Queries float32 [q, F], their lengths float64 [q] (NaN for 0), and what to return.
+class Asked:
+    """What is searched for.
 
-    `wanted` rows of a query hold its k best, those it must not return among them.
+    Attributes:
+        vectors: queries, float32 [q, F].
+        lengths: of the queries, float64 [q]; NaN for zero.
+        k: rows to return for each.
+        exclude: positions not to return, per query.
     """
 
     vectors: np.ndarray
@@ -149,21 +110,72 @@ class _Asked:
     k: int
     exclude: Sequence[np.ndarray]
 
+    @classmethod
+    def of(cls, queries: np.ndarray, k: int, exclude: Sequence[np.ndarray] | None) -> "Asked":
+        """Return queries with their lengths; None excludes nothing."""
+        none = [np.empty(0, np.int64)] * len(queries)
+        return cls(queries, lengths_of(queries), k, none if exclude is None else exclude)
+
     @property
     def wanted(self) -> list[int]:
+        """How many rows of each query hold its k best, those not to return among them."""
         return [self.k + len(banned) for banned in self.exclude]
 
 
-def _asked(queries: np.ndarray, k: int, exclude: Sequence[np.ndarray] | None) -> _Asked:
-    none = [np.empty(0, np.int64)] * len(queries)
-    return _Asked(queries, _lengths(queries), k, none if exclude is None else exclude)
+def rank_keys(profiles: Profiles, asked: Asked, keys: np.ndarray) -> list[Hits]:
+    """Return what `exact_search` does among the rows of the coarse profiles, given their best keys.
+
+    Args:
+        profiles: with coarse ones.
+        asked: q queries.
+        keys: of the rows of largest upper bound, uint64 [q, m], from `search.coarse`.
+    """
+    if profiles.coarse is None:
+        raise ValueError("there are no coarse profiles that these keys could be of")
+    scored, floors = _scored(profiles, asked, keys)
+    found = _ranked(profiles, asked, scored)
+    left = np.flatnonzero(~np.isnan(floors)).tolist()
+    again = exact_search(
+        replace(profiles, coarse=None),
+        asked.vectors[left],
+        asked.k,
+        among=profiles.coarse.positions,
+        exclude=[asked.exclude[row] for row in left],
+    )
+    found |= dict(zip(left, again, strict=True))
+    return [found[row] for row in range(len(keys))]
+
+
+def rank_all(profiles: Profiles, asked: Asked, keys: np.ndarray) -> list[Hits]:
+    """Return the best of candidates, of which only those are scored that their bounds leave open.
+
+    Args:
+        profiles: N profiles.
+        asked: q queries.
+        keys: of all candidates by what their cosines are at most, uint64 [q, m].
+    """
+    last = np.full((len(keys), 1), topk.ABSENT)  # there are no others behind them
+    found = _ranked(profiles, asked, _scored(profiles, asked, np.append(keys, last, axis=1))[0])
+    return [found[row] for row in range(len(keys))]
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Return rows scaled to length 1 in float64, as float32 [n, F]; NaN for rows of zeros."""
+    return (vectors / lengths_of(vectors)[:, None]).astype(np.float32)
+
+
+def lengths_of(vectors: np.ndarray) -> np.ndarray:
+    """Return the length of every row, float64 [n]; NaN for rows of zeros."""
+    lengths = norms(Column((vectors,), vectors.shape[1]))
+    lengths[lengths == 0] = np.nan
+    return lengths
 
 
 _Scored = dict[int, tuple[np.ndarray, np.ndarray]]
 """(positions, cosines float32) of the rows that may be among the best of a query, by query."""
 
 
-def _scored(profiles: Profiles, asked: _Asked, keys: np.ndarray) -> tuple[_Scored, np.ndarray]:
+def _scored(profiles: Profiles, asked: Asked, keys: np.ndarray) -> tuple[_Scored, np.ndarray]:
     """Score in float64 what may be among the best of every query.
 
     Args:
@@ -176,37 +188,38 @@ def _scored(profiles: Profiles, asked: _Asked, keys: np.ndarray) -> tuple[_Score
         others a score that their k-th reaches, float32 [q]; NaN elsewhere.
     """
     uppers, positions = topk.unpack(topk.descending(keys))
-    counts = np.count_nonzero(positions >= 0, axis=1).tolist()
-    wanted = asked.wanted
-    scored: _Scored = {}
-    floors = np.full(len(keys), np.nan, np.float32)
+    wanted = np.array(asked.wanted)
+    cosines = np.full(keys.shape, np.inf, np.float32)
 
-    def score(rows: Iterator[int]) -> None:
-        for row in rows:
-            first = positions[row, : min(wanted[row], counts[row])]
-            cosines = _cosines(profiles, asked, row, first)
-            floor = cosines.min() if len(first) == wanted[row] else np.float32(-np.inf)
-            reached = np.count_nonzero(uppers[row] >= floor)
-            if reached == keys.shape[1]:
-                floors[row] = floor
-                continue
-            more = positions[row, len(first) : reached]
-            if len(more):
-                cosines = np.concatenate([cosines, _cosines(profiles, asked, row, more)])
-            scored[row] = positions[row, : len(cosines)], cosines
+    def score(chosen: np.ndarray) -> None:
+        owners, places = chosen.nonzero()
+        cosines[owners, places] = _cosines(profiles, asked, positions[owners, places], owners)
 
-    in_threads(score, range(len(keys)))
-    return scored, floors
+    first = (positions >= 0) & (np.arange(keys.shape[1]) < wanted[:, None])
+    score(first)
+    enough = np.count_nonzero(first, axis=1) == wanted
+    floors = np.where(enough, cosines.min(axis=1), -np.inf)
+    reached = uppers >= floors[:, None]  # those of the first are among them
+    whole = ~reached[:, -1]
+    score(reached & ~first & whole[:, None])
+    counts = np.count_nonzero(reached, axis=1).tolist()
+    scored = {
+        row: (positions[row, : counts[row]], cosines[row, : counts[row]])
+        for row in np.flatnonzero(whole).tolist()
+    }
+    return scored, np.where(whole, np.nan, floors)
 
 
-def _cosines(profiles: Profiles, asked: _Asked, row: int, positions: np.ndarray) -> np.ndarray:
-    """Return the cosines of one query with some rows, rounded once from float64: float32 [n]."""
-    dots = exact_dots(profiles.column, asked.vectors[row], positions)
-    cosines = dots / profiles.norms[positions] / asked.lengths[row]
+def _cosines(
+    profiles: Profiles, asked: Asked, positions: np.ndarray, owners: np.ndarray
+) -> np.ndarray:
+    """Return the cosines of rows with a query each, rounded once from float64: float32 [m]."""
+    dots = exact_dots(profiles.column, positions, asked.vectors, owners)
+    cosines = dots / profiles.norms[positions] / asked.lengths[owners]
     return np.clip(cosines, -1, 1).astype(np.float32)
 
 
-def _ranked(profiles: Profiles, asked: _Asked, scored: _Scored) -> dict[int, Hits]:
+def _ranked(profiles: Profiles, asked: Asked, scored: _Scored) -> dict[int, Hits]:
     """Return the best k of the scored rows of each query, ties by id."""
     found = {}
     for row, (positions, cosines) in scored.items():
@@ -232,7 +245,7 @@ def _settled(profiles: Profiles, hits: Hits, k: int) -> Hits:
     return Hits(positions[order], scores[order])
 
 
-def _best_keys(profiles: Profiles, asked: _Asked, chosen: np.ndarray) -> np.ndarray:
+def _best_keys(profiles: Profiles, asked: Asked, chosen: np.ndarray) -> np.ndarray:
     """Return the chosen rows of largest upper bound for every query, uint64 [q, m]."""
     keys = np.full((len(asked.vectors), max(asked.wanted) + SLACK), topk.ABSENT)
     for positions, uppers in _upper_bounds(profiles, asked, np.arange(len(keys)), chosen):
@@ -241,7 +254,7 @@ def _best_keys(profiles: Profiles, asked: _Asked, chosen: np.ndarray) -> np.ndar
 
 
 def _at_least(
-    profiles: Profiles, asked: _Asked, rows: np.ndarray, floors: np.ndarray, chosen: np.ndarray
+    profiles: Profiles, asked: Asked, rows: np.ndarray, floors: np.ndarray, chosen: np.ndarray
 ) -> _Scored:
     """Score all rows whose upper bound reaches the floor of a query, for some of the queries."""
     reached: dict[int, list[np.ndarray]] = {row: [] for row in rows.tolist()}
@@ -249,11 +262,14 @@ def _at_least(
         for found, hits in zip(reached.values(), uppers >= floors[rows, None], strict=True):
             found.append(positions[hits])
     candidates = {row: np.concatenate(found) for row, found in reached.items()}
-    return {row: (some, _cosines(profiles, asked, row, some)) for row, some in candidates.items()}
+    return {
+        row: (some, _cosines(profiles, asked, some, np.full(len(some), row)))
+        for row, some in candidates.items()
+    }
 
 
 def _upper_bounds(
-    profiles: Profiles, asked: _Asked, rows: np.ndarray, chosen: np.ndarray
+    profiles: Profiles, asked: Asked, rows: np.ndarray, chosen: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (positions int64 [n], float32 [q, n]): what cosines of some queries are at most."""
     vectors = asked.vectors if len(rows) == len(asked.vectors) else asked.vectors[rows]

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_MAGIC = b"LANC"
+from indexer.lance_footer import FOOTER, MAGIC
+
 _MANIFEST_FOOTER = struct.Struct("<QHH4s")  # position of the message, version, magic
-_FILE_FOOTER = struct.Struct("<QQQIIHH4s")
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _Message = dict[int, list[int | bytes]]
 
@@ -83,7 +83,7 @@ def locate_column(
 def _read_manifest(path: Path) -> _Message:
     data = path.read_bytes()
     position, _, _, magic = _MANIFEST_FOOTER.unpack(data[-_MANIFEST_FOOTER.size :])
-    if magic != _MAGIC:
+    if magic != MAGIC:
         raise _UnknownLayoutError(path)
     (length,) = struct.unpack_from("<I", data, position)
     return _parse(data[position + 4 : position + 4 + length])
@@ -114,11 +114,9 @@ def _column_segments(table: Path, name: str, column: int, width: int) -> Iterato
     """Yield one segment a page; each must hold exactly its rows and nothing else."""
     with (table / name).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(size - _FILE_FOOTER.size)
-        _, offsets, _, _, columns, major, minor, magic = _FILE_FOOTER.unpack(
-            file.read(_FILE_FOOTER.size)
-        )
-        known = magic == _MAGIC and (major, minor) in ((2, 0), (2, 1), (2, 2), (0, 3))
+        file.seek(size - FOOTER.size)
+        _, offsets, _, _, columns, major, minor, magic = FOOTER.unpack(file.read(FOOTER.size))
+        known = magic == MAGIC and (major, minor) in ((2, 0), (2, 1), (2, 2), (0, 3))
         if not known or column >= columns:
             raise _UnknownLayoutError(name)
         file.seek(offsets + 16 * column)

@@ -22,6 +22,9 @@ _STORED_BYTES = 2**22
 _MEASURED_BYTES = 2**18
 """Bytes of rows that are copied as float64 at once."""
 
+_SCORED_BYTES = 2**19
+"""Bytes of stored rows that are multiplied with a query each at once."""
+
 _SEGMENT = 512
 """Values of a dot product summed at once, about."""
 
@@ -105,26 +108,41 @@ def norms(column: Column) -> np.ndarray:
     return found
 
 
-def exact_dots(column: Column, query: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return the products of rows, in any order, with one query [F], summed in float64: [m].
+def exact_dots(
+    column: Column, positions: np.ndarray, queries: np.ndarray, owners: np.ndarray
+) -> np.ndarray:
+    """Return the product of each row with a query of its own, summed in float64: [m].
 
     Those of float32 values are exact in float64. Every row is summed in an order of its own, so
     what is asked for with it does not change its product.
+
+    Args:
+        column: the profiles.
+        positions: rows to multiply, in any order, int64 [m].
+        queries: float32 [q, F].
+        owners: which of the queries a row is multiplied with, int64 [m].
     """
     library = numkong()
+    dots = _dots_in_turn if library is None else library.dot
     found = np.empty(len(positions))
-    if library is None:
-        wide = query.astype(np.float64)
-        for place, row in enumerate(column.each(positions)):
-            found[place] = np.einsum("i,i", row.astype(np.float64), wide)
-        return found
-    pack = library.dots_pack(np.ascontiguousarray(query[None]))
-    size = column.rows_in(PIECE_BYTES)
-    for first in range(0, len(positions), size):
-        part = slice(first, first + size)
-        rows = widened(column.gathered(positions[part]))
-        found[part] = np.asarray(library.dots_packed(rows, pack))[:, 0]
+    size = column.rows_in(_SCORED_BYTES)
+
+    def multiply(pieces: Iterator[Piece]) -> None:
+        stored = np.empty((size, column.width), column.dtype)
+        copies = np.empty((size, column.width), np.float32)
+        for piece in pieces:
+            rows = widened(piece.read(stored))
+            out = copies[: len(rows)]
+            asked = np.take(queries, owners[piece.places], axis=0, out=out, mode="clip")
+            found[piece.places] = dots(rows, asked)
+
+    in_threads(multiply, list(column.pieces(positions, size)))
     return found
+
+
+def _dots_in_turn(rows: np.ndarray, queries: np.ndarray) -> list[float]:
+    pairs = zip(rows.astype(np.float64), queries.astype(np.float64), strict=True)
+    return [np.einsum("i,i", row, query) for row, query in pairs]
 
 
 def float_dots(queries: np.ndarray) -> Dots:

@@ -11,7 +11,7 @@ from indexer.store import Store
 
 from . import cache
 from .coarse import KEPT, Coarse, best_pairs
-from .cosine import Profiles, query_block, rank_keys
+from .cosine import Asked, Profiles, query_block, rank_keys
 from .graph import NeighbourGraph, Progress, knn_graph
 from .neighbours import SearchSettings, parsed
 from .predicates import Filter
@@ -104,9 +104,10 @@ def _exact_graph(
     step = query_block(profiles.column)
     for first in range(0, n if k else 0, step):
         part = slice(first, first + step)
-        queries = profiles.column.rows(coarse.positions[part])
-        itself = list(coarse.positions[part, None])
-        found = rank_keys(profiles, queries, k, keys[part], itself)
+        some = coarse.positions[part]
+        lengths = np.where(profiles.norms[some] > 0, profiles.norms[some], np.nan)
+        asked = Asked(profiles.column.rows(some), lengths, k, list(some[:, None]))
+        found = rank_keys(profiles, asked, keys[part])
         for place, hits in zip(places[part].tolist(), found, strict=True):
             count = len(hits.positions)
             rows = np.searchsorted(coarse.positions, hits.positions)

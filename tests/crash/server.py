@@ -32,6 +32,7 @@ class Job:
         images: folder of the data set.
         db: the database.
         add: add the data set to a finished index, rather than index it.
+        ann: build the approximate index of a finished index instead.
         kill_after: seconds until SIGKILL; None lets it finish.
         platter: folder that records what was synced, see `platter`; None syncs for real.
         fail_at: the disk fails from this operation on; None for a good disk, 0 only counts.
@@ -42,6 +43,7 @@ class Job:
     images: str
     db: str
     add: bool = False
+    ann: bool = False
     kill_after: float | None = None
     platter: str | None = None
     fail_at: int | None = None
@@ -176,9 +178,12 @@ def _index(job: Job) -> None:
     from indexer.datasets import open_dataset
     from indexer.pipeline import IndexSettings, add_dataset, index_dataset
     from indexer.progress import silent
+    from indexer.store import Store
     from tests.crash.platter import Recorder
     from tests.support.tiny_run import tiny_model
 
+    if job.ann:
+        return Store.open(job.db).index_profiles(partitions=1)
     torch.set_num_threads(1)
     stream.SEGMENT_BATCHES = SEGMENT_BATCHES
     if job.platter is not None:

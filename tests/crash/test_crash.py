@@ -2,15 +2,24 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
+from indexer.store import Store
+from tests.search.conftest import make_index
+
 from .platter import Platter, Recorder
-from .server import COMPILER, Server, build_failing_disk
+from .server import COMPILER, Job, Server, build_failing_disk
 from .trials import Ground, Tally
+
+WRITES_OF_INDEX = 14
+"""Operations of the disk with which an index is written and committed; syncing follows."""
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +58,35 @@ def test_failing_writes_are_one_error_and_lose_nothing(
     ground: Ground, add: bool, code: int
 ) -> None:
     require_sound(ground.fail_writes(8, Random(4), add=add, errno=code), 8)
+
+
+@pytest.mark.skipif(COMPILER is None, reason="needs a C compiler to put a disk before libc")
+@pytest.mark.filterwarnings("ignore::indexer.errors.StoreWarning")
+def test_no_approximate_index_is_kept_of_which_a_write_failed(tmp_path: Path) -> None:
+    whole, db = tmp_path / "whole", tmp_path / "db"
+    rows = make_index(whole, rows=60).table("samples").to_arrow()
+    build = Job(images="", db=str(db), ann=True)
+    with Server(preload=build_failing_disk(tmp_path)) as server:
+        shutil.copytree(whole, db)
+        assert server.run(replace(build, fail_at=0)).operations >= WRITES_OF_INDEX
+        refused = 0
+        for number in range(1, WRITES_OF_INDEX + 1):
+            shutil.rmtree(db)
+            shutil.copytree(whole, db)
+            failing = replace(build, fail_at=number, fail_once=True, fail_with=errno.EIO)
+            outcome = server.run(failing)
+            assert outcome.code in (0, 2), outcome.text
+            lost = "lost part" in outcome.text
+            refused += lost
+            if lost:
+                assert server.run(build).code == 0, "the same command may be repeated"
+            table: Any = Store.open(db).table("samples")
+            assert table.to_arrow() == rows
+            indexes = table.list_indices()
+            assert len(indexes) == 1 or (outcome.code == 2 and not lost)
+            for index in indexes:
+                table.prewarm_index(index.name)  # reads it from end to end
+    assert refused > 0, "Lance notices failed writes by itself by now"
 
 
 def test_the_platter_forgets_what_was_not_synced(tmp_path: Path) -> None:
