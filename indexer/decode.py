@@ -56,12 +56,12 @@ def thumbnail(image: Image.Image, encoded: bytes | None = None, size: int = 96) 
     """Return a JPEG of at most size × size pixels; a smaller image keeps its size.
 
     Args:
-        image: in RGB.
+        image: from `decode`.
         encoded: the file that it comes from, if at hand: a small enough JPEG is taken as it is.
         size: longest side in pixels.
     """
     fits = max(image.size) <= size
-    if fits and encoded is not None and _is_bare_jpeg(encoded):
+    if fits and encoded is not None and _is_bare_jpeg(image, encoded):
         return encoded
     small = image
     if not fits:
@@ -72,15 +72,14 @@ def thumbnail(image: Image.Image, encoded: bytes | None = None, size: int = 96) 
     return buffer.getvalue()
 
 
-def _is_bare_jpeg(encoded: bytes) -> bool:
+def _is_bare_jpeg(image: Image.Image, encoded: bytes) -> bool:
     """Whether a file is a JPEG of RGB pixels without metadata that a viewer would act on.
 
     Viewers turn images by EXIF and recolor them by ICC profiles, which the model's input does not.
+    An image that `decode` had to convert no longer knows its format.
     """
-    if len(encoded) > LARGEST_THUMBNAIL or not encoded.startswith(b"\xff\xd8"):
-        return False
-    with Image.open(io.BytesIO(encoded), formats=("JPEG",)) as image:
-        return image.mode == "RGB" and not {"exif", "icc_profile", "adobe"} & image.info.keys()
+    bare = image.format == "JPEG" and not {"exif", "icc_profile", "adobe"} & image.info.keys()
+    return bare and len(encoded) <= LARGEST_THUMBNAIL
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:

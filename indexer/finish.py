@@ -1,5 +1,8 @@
 """The last stage of a run: from the spool, in blocks, to the table, and the manifest at the end."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow as pa
 
 from .errors import ModelError, StoreError
@@ -65,9 +68,17 @@ def _standardized(
     spool: Spool, schema: pa.Schema, statistics: Statistics, signed: bool
 ) -> pa.RecordBatchReader:
     blocks = regroup(spool.batches(), block_rows(len(statistics.mean)))
-    return pa.RecordBatchReader.from_batches(
-        schema, (standardized_records(schema, block, statistics, signed) for block in blocks)
-    )
+    standardized = (standardized_records(schema, block, statistics, signed) for block in blocks)
+    return pa.RecordBatchReader.from_batches(schema, _one_ahead(standardized))
+
+
+def _one_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Make the next batch in a thread while the caller stores the last one."""
+    with ThreadPoolExecutor(1, "standardize") as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
 
 
 def _write_rejects(store: Store, spool: Spool, source: int) -> None:

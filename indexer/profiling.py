@@ -46,7 +46,9 @@ class Profiles:
         return np.logical_and.reduce([np.isfinite(part).all(axis=1) for part in parts])
 
     def keep(self, mask: np.ndarray) -> "Profiles":
-        """Return the rows where the mask is set."""
+        """Return the rows where the mask is set; without a copy where it is set everywhere."""
+        if mask.all():
+            return self
         embeddings = None if self.embeddings is None else self.embeddings[mask]
         return Profiles(self.raw[mask], self.logits[mask], embeddings)
 
@@ -104,7 +106,8 @@ def collect(outputs: list[EngineOutput]) -> Profiles:
     """Fetch the outputs of one batch from the device; waits for the device."""
 
     def fetch(tensors: list[Tensor]) -> np.ndarray:
-        return torch.cat([tensor.to("cpu", torch.float32) for tensor in tensors]).numpy()
+        parts = [tensor.to("cpu", torch.float32).numpy() for tensor in tensors]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     embeddings = [output.embeddings for output in outputs]
     return Profiles(

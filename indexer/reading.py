@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from .classes import ClassMap
@@ -13,6 +14,9 @@ from .datasets import ImageDataset, Row
 from .decode import MAX_PIXELS, decode, thumbnail
 from .errors import RejectedImageError
 from .transforms import Transform, in_two_steps
+
+LARGEST_CHUNK = 16
+"""Rows that a worker takes at a time: handing over single ones costs as much as a small image."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class ReadImage:
     Attributes:
         row: the row of the data set.
         target: the model output that is right for it.
-        tensor: the image after the transform's first step, [I, H, W]; see `ImageReader.inputs`.
+        pixels: the image after the transform's first step; see `ImageReader.inputs`.
         width: of the original image, in pixels.
         height: of the original image, in pixels.
         thumbnail: a small JPEG.
@@ -30,7 +34,7 @@ class ReadImage:
 
     row: Row
     target: int
-    tensor: Tensor
+    pixels: Any
     width: int
     height: int
     thumbnail: bytes
@@ -79,15 +83,15 @@ class ImageReader:
         encoded = self.dataset.read(row.ref)
         image = decode(encoded, max_pixels=self.max_pixels)
         try:
-            tensor = in_two_steps(self.transform)[0](image)
+            pixels = in_two_steps(self.transform)[0](image)
         except (ValueError, RuntimeError) as error:
             raise RejectedImageError(f"cannot be transformed: {error}") from error
         small = thumbnail(image, encoded if isinstance(encoded, bytes) else None)
-        return ReadImage(row, target, tensor, image.width, image.height, small)
+        return ReadImage(row, target, pixels, image.width, image.height, small)
 
     def inputs(self, images: Sequence[ReadImage]) -> Tensor:
         """Return at least one image as a batch for the model, float32 [n, I, H, W]."""
-        return in_two_steps(self.transform)[1](torch.stack([image.tensor for image in images]))
+        return in_two_steps(self.transform)[1]([image.pixels for image in images])
 
     def stream(
         self, start: int, workers: int, ahead: int
@@ -99,17 +103,22 @@ class ImageReader:
             workers: threads that read and decode; both release the GIL.
             ahead: most images that are read but not taken yet.
         """
+        rows = self.dataset.rows(start)
+        size = max(1, min(LARGEST_CHUNK, ahead // (2 * workers)))
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            pending: deque[Future[ReadImage | Rejected]] = deque()
+            pending: deque[Future[list[ReadImage | Rejected]]] = deque()
             try:
-                for row in self.dataset.rows(start):
-                    pending.append(pool.submit(self.read, row))
-                    if len(pending) >= ahead:
-                        yield pending.popleft().result()
+                while chunk := list(islice(rows, size)):
+                    pending.append(pool.submit(self._read_chunk, chunk))
+                    if (len(pending) + 1) * size > ahead:
+                        yield from pending.popleft().result()
                 while pending:
-                    yield pending.popleft().result()
+                    yield from pending.popleft().result()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def _read_chunk(self, rows: list[Row]) -> list[ReadImage | Rejected]:
+        return [self.read(row) for row in rows]
 
 
 @dataclass(frozen=True)

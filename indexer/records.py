@@ -14,7 +14,7 @@ from .statistics import Statistics, pack_signs, standardize
 RAW = "raw"
 """Column of the spool that holds raw profiles, where the index has profiles and signs."""
 
-BLOCK_BYTES = 32 * 2**20
+BLOCK_BYTES = 8 * 2**20
 """Raw profiles that are standardized at a time."""
 
 

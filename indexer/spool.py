@@ -24,7 +24,7 @@ from .statistics import RunningStatistics
 
 SPOOL_FOLDER = "spool"
 STATE_FILE = "run.json"
-BUFFER_BYTES = 2**20
+BUFFER_BYTES = 2**16
 _ROWS, _REJECTED, _STATISTICS = "rows.arrow", "rejected.json", "statistics.npz"
 
 

@@ -17,6 +17,9 @@ from .errors import StoreError
 SMALLEST_DEVIATION = 1e-14
 """Deviations up to here count as 1, as in the published code: the unit never saw a gradient."""
 
+SCRATCH_BYTES = 2**19
+"""float64 values in work at a time: they stay in a core's cache."""
+
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
@@ -105,8 +108,14 @@ def standardize(raw: np.ndarray, statistics: Statistics, signed: bool = False) -
     Returns:
         float32 [n, F], rounded once from float64.
     """
-    z = (raw - statistics.mean) / statistics.deviation
-    return (z if signed else np.abs(z, out=z)).astype(np.float32)
+    profiles = np.empty(raw.shape, np.float32)
+    scratch = np.empty((max(1, SCRATCH_BYTES // (8 * raw.shape[1])), raw.shape[1]))
+    for start in range(0, len(raw), len(scratch)):
+        part = raw[start : start + len(scratch)]
+        z = np.subtract(part, statistics.mean, out=scratch[: len(part)])
+        z /= statistics.deviation
+        profiles[start : start + len(part)] = z if signed else np.abs(z, out=z)
+    return profiles
 
 
 def pack_signs(raw: np.ndarray, statistics: Statistics) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
@@ -96,8 +97,9 @@ class EvaluationTransform:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._gray = config["input_size"][0] == 1
-        self._resize: Any = create_transform(
+        channels, _, width = config["input_size"]
+        self._gray = channels == 1
+        timms: Any = create_transform(
             input_size=tuple(config["input_size"]),
             is_training=False,
             interpolation=config["interpolation"],
@@ -106,20 +108,32 @@ class EvaluationTransform:
             crop_mode=config["crop_mode"],
             normalize=False,
         )
-        self._mean = torch.tensor(config["mean"]).view(-1, 1, 1)
-        self._std = torch.tensor(config["std"]).view(-1, 1, 1)
+        self._steps = timms.transforms[:-1]  # the last one makes a tensor of the image
+        # As a whole row of pixels needs them: three numbers at a time would be slow.
+        self._mean = torch.tensor(config["mean"]).repeat(width)
+        self._std = torch.tensor(config["std"]).repeat(width)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Return an RGB image as the model's input, float32 [I, H, W]."""
-        return self.scale(self.pixels(image))
+        return self.batch([self.pixels(image)])[0].contiguous()
 
-    def pixels(self, image: Image.Image) -> torch.Tensor:
-        """Return an RGB image resized and cropped, uint8 [I, H, W]."""
-        return self._resize(image.convert("L") if self._gray else image)
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Return an RGB image resized and cropped, uint8 [H, W, I]."""
+        image = image.convert("L") if self._gray else image
+        for step in self._steps:
+            image = step(image)
+        pixels = np.asarray(image)
+        return pixels[..., None] if self._gray else pixels
 
-    def scale(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return uint8 [..., I, H, W] scaled to [0, 1], centered and divided, float32."""
-        return pixels.float().div_(255).sub_(self._mean).div_(self._std)
+    def batch(self, images: list[np.ndarray]) -> torch.Tensor:
+        """Return n ≥ 1 results of `pixels` in [0, 1], centered and divided.
+
+        Returns:
+            float32 [n, I, H, W], with the channels last in memory, where convolutions want them.
+        """
+        rows = torch.from_numpy(np.stack(images)).flatten(2)
+        scaled = rows.float().div_(255).sub_(self._mean).div_(self._std)
+        return scaled.view(len(images), *images[0].shape).permute(0, 3, 1, 2)
 
 
 def build_transform(config: Mapping[str, Any]) -> EvaluationTransform:
@@ -127,14 +141,16 @@ def build_transform(config: Mapping[str, Any]) -> EvaluationTransform:
     return EvaluationTransform(config)
 
 
-def in_two_steps(transform: Transform) -> tuple[Transform, Callable[[torch.Tensor], torch.Tensor]]:
-    """Return what to do with each image, and then with a batch of them.
+def in_two_steps(
+    transform: Transform,
+) -> tuple[Callable[[Image.Image], Any], Callable[[list[Any]], torch.Tensor]]:
+    """Return what to do with each image, and then with all results of a batch.
 
     A transform of another kind does all of its work on the image.
     """
     if isinstance(transform, EvaluationTransform):
-        return transform.pixels, transform.scale
-    return transform, lambda batch: batch
+        return transform.pixels, transform.batch
+    return transform, torch.stack
 
 
 def _per_channel(values: Any, channels: int, name: str) -> list[float]:

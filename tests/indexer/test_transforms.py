@@ -43,8 +43,9 @@ def test_both_steps_together_are_timms_evaluation(given: dict[str, Any]) -> None
     mode = "L" if config["input_size"][0] == 1 else "RGB"
     expected = torch.stack([timms(image.convert(mode)) for image in images])
     pixels = [each(image) for image in images]
-    assert {values.dtype for values in pixels} == {torch.uint8}
-    assert torch.equal(batch(torch.stack(pixels)), expected)
+    assert {values.dtype for values in pixels} == {np.dtype(np.uint8)}
+    assert torch.equal(batch(pixels), expected)
+    assert batch(pixels).is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(torch.stack([transform(image) for image in images]), expected)
 
 
@@ -62,7 +63,7 @@ def test_every_byte_is_scaled_as_timm_scales_it() -> None:
 
 def test_a_foreign_transform_works_on_the_image_alone() -> None:
     each, batch = in_two_steps(lambda image: torch.tensor(image.size))
-    assert torch.equal(batch(each(noise((3, 4)))), torch.tensor([3, 4]))
+    assert torch.equal(batch([each(noise((3, 4)))]), torch.tensor([[3, 4]]))
 
 
 def test_the_transform_is_that_of_timms_evaluation(checkpoint):
