@@ -52,7 +52,8 @@ def write_report(index: Index, output: Path, settings: ReportSettings | None = N
     if len(bare) > limit:
         raise SettingError(f"the text of the report takes {len(bare) / 1e6:.1f} MB: raise --max-mb")
     pictures.take([mode.exemplars for mode in values["modes"]])
-    pictures.take([f.samples[:6] for found in values["findings"].values() for f in found])
+    shown = [finding for found in values["findings"].values() for finding in found]
+    pictures.take([(*finding.samples[:6], *finding.beside) for finding in shown])
     for repair in values["repairs"]:
         pictures.take([[row["id"] for row in rows] for rows in repair["affected"].values()])
     data = _render(values, pictures)

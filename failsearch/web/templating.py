@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 HERE = Path(__file__).parent
@@ -23,6 +24,7 @@ ENVIRONMENT.filters["percent"] = lambda share: f"{100 * share:.1f}\N{NO-BREAK SP
 ENVIRONMENT.filters["rounded"] = lambda share: f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 ENVIRONMENT.filters["count_of"] = lambda number: f"{number:,}"
 ENVIRONMENT.filters["points"] = lambda change: f"{100 * change:+.2f}"
+ENVIRONMENT.filters["breakable"] = lambda path: escape(path).replace("/", Markup("/<wbr>"))
 ENVIRONMENT.filters["segment"] = lambda text: quote(str(text), safe="")
 ENVIRONMENT.globals["query"] = lambda **values: urlencode(
     {key: value for key, value in values.items() if value not in (None, "")}, doseq=True

@@ -66,6 +66,11 @@ class Finding:
         if not self.reason or "\n" in self.reason:
             raise ValueError(f"a finding needs a reason of one line, not {self.reason!r}")
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Correct samples that `samples` are compared with, one by one; only of a shared cause."""
+        return tuple(pair["correct"] for pair in self.evidence.get("pairs", ()))
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary; the label fields only where they are set."""
         document: dict[str, Any] = {

@@ -47,9 +47,10 @@ ABOUT = {
     "classes.",
     FILTERS: "Filters that stand out in many failures, and the images where they do.",
     CLEANLAB: "What cleanlab suspects beyond the other kinds: labels, images unlike all others, "
-    "and images that are nearly the same to the model.",
+    "and images that are nearly the same to the model. Its scores run from 0, the worst, to 1.",
     IMAGES: "What cleanlab's image checks (cleanvision) see: dark, light, blurred, empty, gray and "
-    "oddly shaped images, and copies beyond the duplicates.",
+    "oddly shaped images, and copies beyond the duplicates. Its scores run from 0, the worst, to "
+    "1.",
 }
 
 
@@ -156,6 +157,7 @@ def _entry(state: State, finding: Finding, decisions: dict[str, Any]) -> dict[st
         "mode": dict(state.mode_names()).get(finding.subject),
         "choices": choices,
         "shown": [sample for sample in shown if sample["id"] != finding.subject],
+        "beside": state.snapshot.samples(finding.beside),
         "decision": decisions.get(finding.subject),
     }
 
