@@ -1,6 +1,6 @@
 """The planted models of the benchmark: which causes each of them was trained with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .plants import Mark, NoisyLabels, OneTone, Plant, RareSubclass
 
@@ -81,3 +81,8 @@ REPAIRED = (
     _repaired(5, patch=2, noisy=(9, 0), tone=6),
 )
 """Models whose planted causes are repaired; the first was used to choose the recipes."""
+
+
+def twin_of(run: Run) -> Run:
+    """Return the run without its plants: same seed, images and recipe, nothing amiss in them."""
+    return replace(run, name=f"{run.name}-twin", plants=())
