@@ -101,7 +101,10 @@ def _all(report: "ModeReport", limit: int, console: Console) -> None:
     if len(report) > limit:
         console.print(f"… and {len(report) - limit} smaller ones; --limit shows more.")
     if report.modes:
-        console.print(f"`failsearch modes {report.modes[0].id}` shows one in full.")
+        console.print(
+            f"`failsearch modes {report.modes[0].id}` shows one in full, "
+            "`failsearch audit --kind causes` says what its images share."
+        )
 
 
 def _one(index: "Index", mode: "Mode", montage: Path | None, limit: int, as_json: bool) -> None:

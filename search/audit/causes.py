@@ -4,9 +4,9 @@ Every comparison is made within classes: a mode of dark cats is compared with co
 what is merely typical of a class is no finding.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import erfc, sqrt
+from math import erfc, exp, sqrt
 
 import numpy as np
 
@@ -20,6 +20,16 @@ MOST_VALUES = 50
 """A text column with more values than this is an identifier rather than a cause."""
 FEWEST = 5
 """Members of a mode that a comparison needs at least."""
+CLEAR = 0.5
+"""Effect from which on a property is said of the images of a mode, not of a tendency among them:
+three of four pairs differ."""
+SHOW: dict[str, Callable[[float], str]] = {
+    "brightness": "{:.0f} of 255".format,
+    "border brightness": "{:.0f} of 255".format,
+    "pixels": "{:,.0f}".format,
+    "aspect": lambda logarithm: f"{exp(logarithm):.2f} (width over height)",
+}
+"""How the properties of `pictures` are written, where a bare number would not do."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +40,13 @@ class Trait:
         name: as it is shown.
         values: float64 [n], NaN where unknown; 0 or 1 for a value of a text column.
         words: what a low and a high value mean.
-        shown: unit-free description of the quantity, for the evidence.
+        show: writes a value with its unit.
     """
 
     name: str
     values: np.ndarray
     words: tuple[str, str]
+    show: Callable[[float], str] = "{:.3g}".format
 
 
 @dataclass(frozen=True)
@@ -165,7 +176,7 @@ def traits_of(
     for column, (name, words) in enumerate(PROPERTIES.items()):
         values = np.full(len(ids), np.nan)
         values[rows >= 0] = pictures.properties[rows[rows >= 0], column]
-        yield Trait(name, values, words)
+        yield Trait(name, values, words, SHOW.get(name, "{:.3g}".format))
     for name, raw in metadata.items():
         yield from _metadata_traits(name, raw)
 
@@ -197,15 +208,16 @@ def _finding(
     high = compared.effect > 0
     examples = _example_pairs(trait.values, rows, labels, correct, high)
     beats = (1 + abs(compared.effect)) / 2
+    are = "are" if abs(compared.effect) >= CLEAR else "tend to be"
     return Finding(
         kind=CAUSES,
         score=abs(compared.effect),
         subject=mode.id,
         samples=tuple(ids[member] for member, _ in examples),
         reason=(
-            f"the {mode.size} images of {mode.name} are {trait.words[high]}: {trait.name} "
-            f"{compared.members:.3g} on average, {compared.others:.3g} in correct images of the "
-            f"same classes; pairs of the two differ this way {beats:.0%} of the time"
+            f"the {mode.size} images of {mode.name} {are} {trait.words[high]}: {trait.name} "
+            f"{trait.show(compared.members)} on average, {trait.show(compared.others)} in correct "
+            f"images of the same classes; pairs of the two differ this way {beats:.0%} of the time"
         ),
         evidence={
             "mode": mode.id,
