@@ -4,8 +4,9 @@
 
 Three ways over the same images, interleaved, medians over rounds: the whole run (reading, decoding,
 profiling, spooling, standardizing, storing, syncing), the engine alone on tensors that are in
-memory already, and a plain training step's forward and backward pass on them. Peak memory comes
-from processes of their own, for a quarter of the images and for all of them.
+memory already, and a plain training step's forward and backward pass on them; all three keep the
+memory that a batch frees for the next. A tenth of the images goes before, to warm up. Peak memory
+comes from processes of their own, for a quarter of the images and for all of them.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks import memory
+from indexer.allocation import kept_memory
 from indexer.datasets import ImageDataset, open_dataset
 from indexer.job import Job
 from indexer.models import LoadedModel, load_model
@@ -68,10 +70,11 @@ def decoded(dataset: ImageDataset, loaded: LoadedModel) -> list[tuple[Tensor, Te
 
 
 def timed(action: Callable[[], Any]) -> float:
-    """Return the wall time of a call in seconds."""
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
+    """Return the wall time of a call in seconds, with the memory setting of a run."""
+    with kept_memory():
+        started = time.perf_counter()
+        action()
+        return time.perf_counter() - started
 
 
 def plain_steps(loaded: LoadedModel, batches: list[tuple[Tensor, Tensor]]) -> None:
@@ -84,22 +87,18 @@ def plain_steps(loaded: LoadedModel, batches: list[tuple[Tensor, Tensor]]) -> No
 def measure(data: Path, model: str, images: int, rounds: int) -> dict[str, Any]:
     """Return medians of the three ways, and their ratios."""
     loaded = load_model(model)
+    engine = SaliencyEngine(loaded.model, profile_layout(loaded.model))
     seconds: dict[str, list[float]] = {"run": [], "engine": [], "plain": [], "sync": []}
     with tempfile.TemporaryDirectory() as folder:
+        few = take_images(data, max(1, images // 10), Path(folder) / "few.parquet")
+        batches = decoded(few, loaded)
+        _round(few, loaded, engine, batches, Path(folder) / "warm.lancedb")
         dataset = take_images(data, images, Path(folder) / "images.parquet")
         batches = decoded(dataset, loaded)
-        engine = SaliencyEngine(loaded.model, profile_layout(loaded.model))
-        for number in range(rounds + 1):  # the first warms up
-            report = _run(dataset, loaded, Path(folder) / f"{number}.lancedb")
-            spent = {
-                "run": report.seconds,
-                "sync": report.sync_seconds,
-                "engine": timed(lambda: [engine(*batch) for batch in batches]),
-                "plain": timed(lambda: plain_steps(loaded, batches)),
-            }
+        for number in range(rounds):
+            spent = _round(dataset, loaded, engine, batches, Path(folder) / f"{number}.lancedb")
             for name, value in spent.items():
-                if number:
-                    seconds[name].append(value)
+                seconds[name].append(value)
             print(json.dumps({"round": number, **spent}), file=sys.stderr)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {
@@ -112,6 +111,35 @@ def measure(data: Path, model: str, images: int, rounds: int) -> dict[str, Any]:
         "plain_over_engine": medians["plain"] / medians["engine"],
         "sync_share": medians["sync"] / medians["run"],
     }
+
+
+def _round(
+    dataset: ImageDataset,
+    loaded: LoadedModel,
+    engine: SaliencyEngine,
+    batches: list[tuple[Tensor, Tensor]],
+    db: Path,
+) -> dict[str, float]:
+    """Return the seconds of each of the three ways, and those of the run that went into syncing.
+
+    The engine's are half before the run and half after it: a machine that becomes faster or slower
+    meanwhile favors neither.
+    """
+    half = len(batches) // 2
+    alone = timed(lambda: _engine_alone(engine, batches[:half]))
+    report = _run(dataset, loaded, db)
+    alone += timed(lambda: _engine_alone(engine, batches[half:]))
+    return {
+        "run": report.seconds,
+        "sync": report.sync_seconds,
+        "engine": alone,
+        "plain": timed(lambda: plain_steps(loaded, batches)),
+    }
+
+
+def _engine_alone(engine: SaliencyEngine, batches: list[tuple[Tensor, Tensor]]) -> None:
+    for batch in batches:
+        engine(*batch)
 
 
 def peak_memory(data: Path, model: str, images: int) -> int:

@@ -60,7 +60,7 @@ def begin_run(
     model, settings = job.loaded.model, job.settings
     engine, verdict = choose_engine(model, job.layout, settings.precision, images, labels)
     tracker.note(verdict)
-    embeddings = engine(images, labels).embeddings
+    embeddings = engine(images[:1], labels[:1]).embeddings
     embedding = None if embeddings is None else embeddings.shape[1]
     batch_size = settings.batch_size or automatic_batch_size(model, images[0])
     manifest = job.manifest(batch_size, embedding)
@@ -109,9 +109,8 @@ def profile_rows(
             unwritten.append(pool.submit(writer.write, batch, outputs))
             if len(unwritten) > UNWRITTEN:
                 unwritten.popleft().result()
-            going_on = state.going_on_with(profiler.batch_size, profiler.name)
-            if going_on != state:
-                state = going_on
+            if (profiler.batch_size, profiler.name) != (state.manifest.batch_size, state.engine):
+                state = state.going_on_with(profiler.batch_size, profiler.name)
                 spool.write_state(state.to_json())
                 tracker.note(
                     f"out of memory or of the fast engine's reach: going on with batches of "

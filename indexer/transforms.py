@@ -97,8 +97,9 @@ class EvaluationTransform:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        channels, _, width = config["input_size"]
+        channels, height, width = config["input_size"]
         self._gray = channels == 1
+        self._size = (width, height)
         timms: Any = create_transform(
             input_size=tuple(config["input_size"]),
             is_training=False,
@@ -108,10 +109,10 @@ class EvaluationTransform:
             crop_mode=config["crop_mode"],
             normalize=False,
         )
-        self._steps = timms.transforms[:-1]  # the last one makes a tensor of the image
+        self._resize, self._crop, _to_tensor = timms.transforms
         # As a whole row of pixels needs them: three numbers at a time would be slow.
-        self._mean = torch.tensor(config["mean"]).repeat(width)
-        self._std = torch.tensor(config["std"]).repeat(width)
+        self._mean = np.tile(np.array(config["mean"], np.float32), width)
+        self._std = np.tile(np.array(config["std"], np.float32), width)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Return an RGB image as the model's input, float32 [I, H, W]."""
@@ -119,9 +120,9 @@ class EvaluationTransform:
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """Return an RGB image resized and cropped, uint8 [H, W, I]."""
-        image = image.convert("L") if self._gray else image
-        for step in self._steps:
-            image = step(image)
+        image = self._resize(image.convert("L") if self._gray else image)
+        if image.size != self._size:
+            image = self._crop(image)
         pixels = np.asarray(image)
         return pixels[..., None] if self._gray else pixels
 
@@ -131,9 +132,12 @@ class EvaluationTransform:
         Returns:
             float32 [n, I, H, W], with the channels last in memory, where convolutions want them.
         """
-        rows = torch.from_numpy(np.stack(images)).flatten(2)
-        scaled = rows.float().div_(255).sub_(self._mean).div_(self._std)
-        return scaled.view(len(images), *images[0].shape).permute(0, 3, 1, 2)
+        values = np.stack(images)
+        rows = values.reshape(*values.shape[:2], -1).astype(np.float32)
+        rows /= 255
+        rows -= self._mean
+        rows /= self._std
+        return torch.from_numpy(rows.reshape(values.shape)).permute(0, 3, 1, 2)
 
 
 def build_transform(config: Mapping[str, Any]) -> EvaluationTransform:
