@@ -1,11 +1,13 @@
 """Does the audit find planted label errors? Average precision against single signals.
 
     python -m benchmarks.audit --db cifar10.lancedb --cifar ../shared/cifar10 --json FILE
+    python -m benchmarks.audit --choosing --cifar ../shared/cifar10 --json FILE
 
 Two situations. *Held out*: a share of the labels of an index's images is changed; the model never
 saw them. *Memorised*: a small model is trained on images with changed labels, and the audit is of
-these same images, whose wrong labels it has partly learnt. Labels change to any other class
-(uniform) or to the classes that the model confuses with the right one (similar).
+these same images, whose wrong labels it has partly or mostly learnt. Labels change as in
+`benchmarks.planted.memorised`. The score was chosen on the models that `--choosing` measures; the
+others judge it.
 """
 
 import argparse
@@ -13,82 +15,99 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import average_precision_score
 
-from indexer.schema import EMBEDDING, LOGITS
+from benchmarks.planted.memorised import CHOOSING, JUDGING, Noisy, flip
+from indexer.schema import EMBEDDING, ID, LOGITS
 from indexer.store import Store
-from search.audit.labels import NEIGHBOUR_WEIGHT, posterior, suggest
+from search.audit.belief import NEIGHBOUR_WEIGHT, believe, posterior, suggest
+from search.audit.labels import CANDIDATES
+from search.audit.settings import AuditSettings
 from search.graph import knn_graph
 from search.modes.evidence import dense
 
 RATES = (0.01, 0.05, 0.1)
-NEIGHBOURS = 20
+NEIGHBOURS = AuditSettings().neighbours
 SINGLE = ("loss", "margin", "confident learning", "embedding neighbours")
-OURS = "audit"
+OURS, DEEP = "audit", "audit --deep"
+Ranking = tuple[np.ndarray, np.ndarray]
+"""How suspicious each sample is, float64 [n], and the label suggested for it, int64 [n]."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Samples with right and given labels, and what a model says of them."""
+    """Samples with right and given labels, and what a model says of them and of altered copies.
+
+    Attributes:
+        name: situation, noise and rate.
+        logits: float32 [n, C].
+        embeddings: float32 [n, E].
+        right: int64 [n].
+        given: int64 [n].
+        rows: of the candidates, those of highest loss, int64 [m].
+        copies: logits of altered copies of the candidates, float32 [a, m, C].
+    """
 
     name: str
     logits: np.ndarray
     embeddings: np.ndarray
     right: np.ndarray
     given: np.ndarray
+    rows: np.ndarray
+    copies: np.ndarray
 
 
-def flip(labels: np.ndarray, logits: np.ndarray, rate: float, how: str, seed: int) -> np.ndarray:
-    """Return labels of which a share was changed, uniformly or to similar classes.
-
-    Args:
-        labels: right labels, int64 [n].
-        logits: float32 [n, C]; similar classes are those with much probability in a class's mean.
-        rate: share that is changed.
-        how: "uniform" or "similar".
-        seed: of the choice.
-    """
-    random = np.random.default_rng(seed)
-    classes = logits.shape[1]
-    p = softmax(logits.astype(np.float64), axis=1)
-    means = np.stack([p[labels == label].mean(0) for label in range(classes)])
-    chances = means if how == "similar" else np.ones((classes, classes))
-    np.fill_diagonal(chances, 0)
-    chances = chances / chances.sum(1, keepdims=True)
-    given = labels.copy()
-    for row in random.choice(len(labels), round(rate * len(labels)), replace=False):
-        given[row] = random.choice(classes, p=chances[labels[row]])
-    return given
+def candidates(logits: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return the rows that the audit looks at closely, int64 [m]."""
+    return np.sort(np.argsort(-losses(logits, given), kind="stable")[:CANDIDATES])
 
 
-def held_out_cases(store: Store, seeds: int) -> Iterator[Case]:
-    """Yield an index's samples with planted noise at every rate, of both kinds."""
-    table = store.read([LOGITS, EMBEDDING, "label"])
+def losses(logits: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return the cross-entropy of each sample, float64 [n]."""
+    return -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(given)), given]
+
+
+def held_out_cases(store: Store, seeds: int, cache: Path) -> Iterator[Case]:
+    """Yield an index's samples with planted noise at every rate, of every kind."""
+    from failsearch.altered import SecondLook, trusted
+
+    table = store.read([ID, LOGITS, EMBEDDING, "label"])
     logits, embeddings = (dense(table[n].combine_chunks()) for n in (LOGITS, EMBEDDING))
     right = table["label"].to_numpy().astype(np.int64)
-    for how in ("uniform", "similar"):
-        for rate in RATES:
-            for seed in range(seeds):
-                given = flip(right, logits, rate, how, seed)
-                yield Case(f"held out, {how} {rate:.0%}", logits, embeddings, right, given)
+    labels = [
+        (f"held out, {how} {rate:.0%}", flip(right, logits, rate, how, seed))
+        for how in ("uniform", "similar", "pairs")
+        for rate in RATES
+        for seed in range(seeds)
+    ]
+    chosen = [candidates(logits, given) for _, given in labels]
+    path = cache / f"held-out-{store.manifest.model['weights_digest'][:12]}-{seeds}.npz"
+    if not path.exists():
+        needed = np.unique(np.concatenate(chosen))
+        ids = table[ID].take(needed).to_pylist()
+        np.savez(path, rows=needed, copies=SecondLook(store).logits(ids))
+    with np.load(path) as stored:
+        known, copies = stored["rows"], stored["copies"]
+    for (name, given), rows in zip(labels, chosen, strict=True):
+        told = trusted(copies[:, np.searchsorted(known, rows)], logits[rows])
+        yield Case(name, logits, embeddings, right, given, rows, told)
 
 
-def memorised_cases(cifar: Path, cache: Path) -> Iterator[Case]:
+def memorised_cases(runs: tuple[Noisy, ...], cifar: Path, cache: Path) -> Iterator[Case]:
     """Yield the training images of small models that were trained on 5 % noise."""
-    for how in ("uniform", "similar"):
-        path = cache / f"memorised-{how}.npz"
+    for run in runs:
+        path = cache / f"{run.name}.npz"
         if not path.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            _memorise(cifar, cache, how, path)
+            _memorise(run, cifar, cache, path)
         with np.load(path) as stored:
-            yield Case(f"memorised, {how} 5%", **{name: stored[name] for name in stored.files})
+            name = f"{run.degree} memorised, {run.how} 5%"
+            yield Case(name, **{name: stored[name] for name in stored.files})
 
 
-def signals(case: Case, neighbours: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+def single_signals(case: Case, shares: np.ndarray) -> dict[str, np.ndarray]:
     """Return the suspicion of each sample by every single signal, float64 [n] each."""
     from cleanlab.rank import get_label_quality_scores
 
@@ -99,11 +118,37 @@ def signals(case: Case, neighbours: tuple[np.ndarray, np.ndarray]) -> dict[str, 
         case.given, p, method="normalized_margin", adjust_pred_probs=True
     )
     return {
-        "loss": -log_softmax(case.logits.astype(np.float64), axis=1)[rows, case.given],
+        "loss": losses(case.logits, case.given),
         "margin": p[rows, other] - given_p,
         "confident learning": -quality,
-        "embedding neighbours": 1 - vote(case, neighbours)[rows, case.given],
+        "embedding neighbours": 1 - shares[rows, case.given],
     }
+
+
+def rankings(case: Case, shares: np.ndarray) -> dict[str, Ranking]:
+    """Return the audit's ranking, and those with a part of it left out or added."""
+    logits, given = case.logits[case.rows], case.given[case.rows]
+    near, shown = shares[case.rows], case.copies
+    beliefs = {
+        OURS: believe(logits, near, given)[0],
+        DEEP: believe(logits, near, given, shown)[0],
+        "audit without neighbours": believe(logits, None, given)[0],
+        "audit without mistakes": posterior(logits, near, NEIGHBOUR_WEIGHT),
+        "deep without neighbours": believe(logits, None, given, shown)[0],
+        "deep without mistakes": posterior(logits, near, NEIGHBOUR_WEIGHT, shown),
+        "deep without mirrored": believe(logits, near, given, shown[:4])[0],
+        "deep without shifted": believe(logits, near, given, shown[4:])[0],
+    }
+    return {name: _ranking(case, p) for name, p in beliefs.items()}
+
+
+def _ranking(case: Case, p: np.ndarray) -> Ranking:
+    """Rank the candidates by belief p [m, C] before all others, which come by their loss."""
+    suspicion = losses(case.logits, case.given) - 1e6
+    suggested = suggest(case.logits.astype(np.float64) + 1e6, case.given)[1]
+    given_p, suggested[case.rows] = suggest(p, case.given[case.rows])
+    suspicion[case.rows] = -np.log(np.maximum(given_p, 1e-300))
+    return suspicion, suggested
 
 
 def vote(case: Case, neighbours: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -116,40 +161,41 @@ def vote(case: Case, neighbours: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 
 
 def measure(case: Case, neighbours: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
-    """Return average precision of every signal, and how often the suggested label is right."""
+    """Return average precision of every ranking, and how often the suggested label is right."""
     wrong = case.given != case.right
-    rows = np.arange(len(wrong))
+    shares = vote(case, neighbours)
     result = {
         name: float(average_precision_score(wrong, suspicion))
-        for name, suspicion in signals(case, neighbours).items()
+        for name, suspicion in single_signals(case, shares).items()
     }
-    shares = vote(case, neighbours)
-    for weight in sorted({0.1, 0.25, 0.5, 1.0, NEIGHBOUR_WEIGHT}):
-        p = posterior(case.logits, shares, weight)
-        log_p = np.log(np.maximum(p[rows, case.given], 1e-300))
-        name = OURS if weight == NEIGHBOUR_WEIGHT else f"neighbours weighted {weight}"
-        result[name] = float(average_precision_score(wrong, -log_p))
-        if name == OURS:
-            _, suggested = suggest(p, case.given)
-            found = np.argsort(log_p, kind="stable")[: wrong.sum()]
+    best = max(result.values())
+    for name, (suspicion, suggested) in rankings(case, shares).items():
+        result[name] = float(average_precision_score(wrong, suspicion))
+        if name in (OURS, DEEP):
+            found = np.argsort(-suspicion, kind="stable")[: wrong.sum()]
             found = found[wrong[found]]
-            result["suggestion right"] = float((suggested == case.right)[found].mean())
-    best = max(result[name] for name in SINGLE)
-    return result | {"ratio to best single signal": result[OURS] / best}
+            result[f"{name} ÷ best single"] = result[name] / best
+            result[f"{name}: suggestion right"] = float((suggested == case.right)[found].mean())
+    return result
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--db", type=Path, required=True, help="index of images with right labels")
+    parser.add_argument("--db", type=Path, help="index of images with right labels")
     parser.add_argument("--cifar", type=Path, help="train on noisy labels as well")
+    parser.add_argument("--choosing", action="store_true", help="models the score was chosen on")
     parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    cases = list(held_out_cases(Store.open(arguments.db), arguments.seeds))
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    cases: list[Case] = []
+    if arguments.db is not None:
+        cases += held_out_cases(Store.open(arguments.db), arguments.seeds, arguments.cache)
     if arguments.cifar is not None:
-        cases += memorised_cases(arguments.cifar, arguments.cache)
+        runs = CHOOSING if arguments.choosing else JUDGING
+        cases += memorised_cases(runs, arguments.cifar, arguments.cache)
     graphs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     outcomes: dict[str, list[dict[str, float]]] = {}
     for case in cases:
@@ -167,39 +213,36 @@ def main() -> None:
     for name, row in means.items():
         print(f"| {name} | " + " | ".join(f"{row[column]:.3f}" for column in columns) + " |")
     if arguments.json:
-        arguments.json.write_text(json.dumps(means, indent=1), encoding="utf-8")
+        arguments.json.write_text(json.dumps(means, indent=1) + "\n", encoding="utf-8")
 
 
-def _memorise(cifar: Path, cache: Path, how: str, path: Path) -> None:
-    """Train a small model on 10,000 images with 5 % wrong labels; keep what it says of them."""
-    import torch
+def _memorise(run: Noisy, cifar: Path, cache: Path, path: Path) -> None:
+    """Train a run's model and keep what it says of its training images."""
+    from benchmarks.planted.data import load
+    from benchmarks.planted.memorised import (
+        noisy_labels,
+        noisy_model,
+        outputs,
+        training_images,
+    )
+    from benchmarks.planted.training import BATCH, to_tensor
+    from failsearch.altered import copies, trusted
 
-    from benchmarks.planted.data import Images, load
-    from benchmarks.planted.runs import RUNS
-    from benchmarks.planted.training import BATCH, build, fit, to_tensor, trained
-
-    images = load(cifar, "train", superclasses=False)
-    images = images.take(np.random.default_rng(0).permutation(len(images.labels))[:10_000])
-    x = to_tensor(images.pixels).split(BATCH)
-    clean = next(run for run in RUNS if not run.plants and not run.superclasses)
-    with torch.no_grad():
-        judge = trained(clean, cifar, cache)
-        logits = torch.cat([judge(batch) for batch in x]).numpy()
-    given = flip(images.labels, logits, 0.05, how, 0)
-    torch.manual_seed(0)
-    model: Any = build(10)
-    fit(model, Images(images.pixels, images.fine, given), epochs=14)
-    model.eval()
-    with torch.no_grad():
-        inner = [model.forward_head(model.forward_features(b), pre_logits=True) for b in x]
-        embeddings = torch.cat(inner)
-        logits = model.get_classifier()(embeddings)
+    images = training_images(run, load(cifar, "train", superclasses=False))
+    given = noisy_labels(run, images, cifar, cache)
+    model = noisy_model(run, images, given, cache)
+    logits, embeddings = outputs(model, to_tensor(images.pixels))
+    rows = candidates(logits, given)
+    batches = to_tensor(images.pixels[rows]).split(BATCH)
+    told = trusted(np.concatenate([copies(model, b) for b in batches], axis=1), logits[rows])
     np.savez(
         path,
-        logits=logits.numpy(),
-        embeddings=embeddings.numpy(),
+        logits=logits,
+        embeddings=embeddings,
         right=images.labels,
         given=given,
+        rows=rows,
+        copies=told,
     )
 
 

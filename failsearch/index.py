@@ -252,6 +252,7 @@ class Index:
         *,
         against: Index | None = None,
         relabel: bool = False,
+        deep: bool = False,
         device: str = "auto",
         progress: Progress = silent,
         **settings: Any,
@@ -261,6 +262,8 @@ class Index:
         Args:
             against: another index, to look for leaks between the two.
             relabel: profile label suspects under the suggested label too, which takes the model.
+            deep: show the model altered copies of label suspects, which finds more wrong labels
+                among those that it was trained on; see `failsearch.altered`.
             device: where the model runs.
             progress: shows which kind is being looked for.
             settings: kinds, top and more, see `search.audit.settings.AuditSettings`.
@@ -273,12 +276,18 @@ class Index:
             from .query import SampleRelabeler
 
             profiler = SampleRelabeler(self.store, resolve_device(device))
+        look_again = None
+        if deep:
+            from .altered import SecondLook
+
+            look_again = SecondLook(self.store, resolve_device(device), progress)
         chosen = AuditSettings(**settings)
         return audit(
             self.store,
             chosen,
             against=None if against is None else against.store,
             relabel=profiler,
+            look_again=look_again,
             read_image=self._image_reader() if IMAGES in chosen.kinds else None,
             progress=progress,
         )

@@ -50,11 +50,19 @@ def audit(
             help="Profile label suspects under the suggested label as well; loads the model.",
         ),
     ] = False,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Show the model shifted and mirrored copies of label suspects: finds more where "
+            "it was trained on these labels; loads the model.",
+        ),
+    ] = False,
     cleanlab: Annotated[
         bool,
         typer.Option(
             "--cleanlab",
-            help="Add the kinds cleanlab and images; needs pip install 'failsearch[audit]'.",
+            help="Add the kinds cleanlab and images; needs pip install 'failsearch\\[audit]'.",
         ),
     ] = False,
     export: Annotated[
@@ -108,6 +116,7 @@ def audit(
     report = index.audit(
         against=failsearch.open(against) if against else None,
         relabel=relabel,
+        deep=deep,
         device=device,
         progress=track,
         top=top,

@@ -17,7 +17,7 @@ from .datalab import load_datalab, with_cleanlab
 from .duplicates import duplicates, leaks
 from .image_checks import with_image_checks
 from .imagelab import load_imagelab
-from .labels import Relabel, label_errors
+from .labels import LookAgain, Relabel, label_errors
 from .pictures import Pictures, read_pictures
 from .report import AuditReport, Finding, read_findings, write_findings
 from .settings import (
@@ -38,6 +38,7 @@ def audit(
     *,
     against: Store | None = None,
     relabel: Relabel | None = None,
+    look_again: LookAgain | None = None,
     read_image: ReadImage | None = None,
     progress: Progress = silent,
 ) -> AuditReport:
@@ -51,6 +52,7 @@ def audit(
         settings: see `AuditSettings`.
         against: another index, for example of the training images, to look for leaks.
         relabel: profiles under other labels, for the evidence of label errors; see `labels`.
+        look_again: shows the model altered copies of label suspects; see `labels`.
         read_image: gives the original image of a sample; kind "images" needs it.
         progress: shows which kind is being looked for.
 
@@ -66,11 +68,14 @@ def audit(
     _check_extras(settings, read_image)  # rather fail now than after the other kinds
     sources = _Sources(store)
     look: dict[str, Callable[[], list[Finding]]] = {
-        LABELS: lambda: label_errors(store, settings, relabel),
+        LABELS: lambda: label_errors(store, settings, relabel, look_again),
         DUPLICATES: lambda: _duplicates(sources, against, settings),
         CAUSES: lambda: _causes(sources, settings),
         FILTERS: lambda: weak_filters(store, sources.modes, settings.top),
     }
+    if look_again is not None and LABELS in settings.kinds:
+        looked = look[LABELS]()  # shows progress of its own, and bars are not nested
+        look[LABELS] = lambda: looked
     findings: list[Finding] = []
     with progress("Auditing", sum(kind != IMAGES for kind in settings.kinds), 0) as tracker:
         for kind in filter(look.__contains__, settings.kinds):

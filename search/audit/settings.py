@@ -32,7 +32,7 @@ class AuditSettings:
 
     kinds: tuple[str, ...] = KINDS
     top: int = 100
-    neighbours: int = 20
+    neighbours: int = 50
     similarity: float = 0.95
     false_discovery: float = 0.01
     effect: float = 0.3

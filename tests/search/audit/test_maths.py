@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import false_discovery_control, mannwhitneyu
 
+from search.audit.belief import posterior, suggest
 from search.audit.causes import compare, discoveries
 from search.audit.duplicates import NEAR_BITS, _candidates
-from search.audit.labels import posterior, suggest
 from search.audit.pictures import PROPERTIES, difference_hash, measure
 
 

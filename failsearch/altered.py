@@ -1,0 +1,90 @@
+"""What the model of an index says of slightly altered copies of its samples."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from indexer.images import IndexedImages
+from indexer.models import load_indexed_model
+from indexer.progress import Progress, silent
+from indexer.schema import LOGITS
+from indexer.store import Store
+from search.modes.evidence import dense
+
+BATCH = 64
+MIRROR_TRUST = 0.6
+"""Mirrored copies count where the model sees in them what it saw before, at least this often as
+in shifted ones: a mirrored letter or digit is another one, or none."""
+
+
+def shifted(images: Tensor, right: int, down: int) -> Tensor:
+    """Move images [B, I, H, W] by sixteenths of their size; the edge is repeated."""
+    height, width = images.shape[-2:]
+    y, x = down * max(1, height // 16), right * max(1, width // 16)
+    around = pad(images, (abs(x), abs(x), abs(y), abs(y)), mode="replicate")
+    top, left = abs(y) - y, abs(x) - x
+    return around[..., top : top + height, left : left + width]
+
+
+def mirrored(images: Tensor) -> Tensor:
+    """Swap left and right of images [B, I, H, W]."""
+    return images.flip(-1)
+
+
+SHIFTS: tuple[Callable[[Tensor], Tensor], ...] = tuple(
+    lambda images, right=right, down=down: shifted(images, right, down)
+    for right in (-1, 1)
+    for down in (-1, 1)
+)
+
+
+class SecondLook:
+    """Shows the model of an index shifted and mirrored copies of samples."""
+
+    def __init__(self, store: Store, device: str = "cpu", progress: Progress = silent) -> None:
+        self._store = store
+        self._device = device
+        self._progress = progress
+
+    def __call__(self, ids: Sequence[str]) -> np.ndarray:
+        """Return logits, float32 [a, n, C], of the copies of samples that tell something."""
+        original = dense(self._store.take(ids, [LOGITS])[LOGITS].combine_chunks())
+        return trusted(self.logits(ids), original)
+
+    def logits(self, ids: Sequence[str]) -> np.ndarray:
+        """Return logits, float32 [5, n, C], of all copies of samples, the mirrored one last.
+
+        Raises:
+            DataError: an image can no longer be read.
+            IncompatibleIndexError: the model is no longer the one of the index.
+        """
+        loaded = load_indexed_model(self._store.manifest, device=self._device)
+        images = IndexedImages(self._store.manifest, loaded.transform)
+        parts = []
+        with self._progress("Looking again", len(ids), 0) as tracker:
+            for first in range(0, len(ids), BATCH):
+                rows = self._store.take(ids[first : first + BATCH], ["source", "ref"])
+                parts.append(copies(loaded.model, images.tensor(rows).to(self._device)))
+                tracker.advance(len(rows))
+        return np.concatenate(parts, axis=1)
+
+
+@torch.no_grad()
+def copies(model: torch.nn.Module, images: Tensor) -> np.ndarray:
+    """Return the logits of all copies of images [B, I, H, W]: float32 [5, B, C], mirrored last."""
+    made = (*(shift(images) for shift in SHIFTS), mirrored(images))
+    return np.stack([model(copy).float().cpu().numpy() for copy in made])
+
+
+def trusted(logits: np.ndarray, original: np.ndarray) -> np.ndarray:
+    """Leave out the mirrored copies where they mean something else to the model.
+
+    Args:
+        logits: of the copies of samples, mirrored last, float32 [5, n, C].
+        original: of the samples as they are, float32 [n, C].
+    """
+    agreement = (logits.argmax(2) == original.argmax(1)).mean(1)
+    return logits if agreement[-1] >= MIRROR_TRUST * agreement[:-1].mean() else logits[:-1]

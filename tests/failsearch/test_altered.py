@@ -1,0 +1,62 @@
+"""Altered copies: how they are drawn, when mirrored ones count, and the audit with them."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import failsearch
+from failsearch.altered import SHIFTS, SecondLook, copies, mirrored, shifted, trusted
+from indexer.images import IndexedImages
+from indexer.models import load_indexed_model
+from indexer.schema import ID
+from tests.failsearch.conftest import Place
+
+
+def test_shifts_move_a_sixteenth_and_repeat_the_edge() -> None:
+    images = torch.arange(2 * 32 * 48).reshape(2, 1, 32, 48).float()
+    moved = shifted(images, 1, -1)
+    assert torch.equal(moved[..., :-2, 3:], images[..., 2:, :-3])
+    assert torch.equal(moved[..., :-2, :3], images[..., 2:, :1].expand(-1, -1, -1, 3))
+    assert torch.equal(moved[..., -2:, 3:], images[..., -1:, :-3].expand(-1, -1, 2, -1))
+    assert torch.equal(shifted(images, 0, 0), images)
+    assert torch.equal(mirrored(images)[..., 0], images[..., -1])
+    assert len({SHIFTS[i](images).sum().item() for i in range(4)}) == 4
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2)])
+def test_tiny_images_are_shifted_too(size: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, *size)
+    assert shifted(images, 1, 1).shape == images.shape
+
+
+def test_mirrored_copies_count_where_they_mean_the_same() -> None:
+    original = np.eye(5, dtype=np.float32)
+    same = np.repeat(original[None], 5, 0)
+    assert len(trusted(same, original)) == 5
+    letters = same.copy()
+    letters[-1] = np.roll(letters[-1], 1, axis=1)
+    assert len(trusted(letters, original)) == 4
+
+
+def test_copies_are_what_the_model_says_of_them(place: Place) -> None:
+    index = failsearch.open(place.db)
+    ids = index.store.read([ID], limit=70)[ID].to_pylist()
+    logits = SecondLook(index.store).logits(ids)
+    loaded = load_indexed_model(index.store.manifest)
+    rows = index.store.take([ids[69]], ["source", "ref"])
+    tensor = IndexedImages(index.store.manifest, loaded.transform).tensor(rows)
+    assert logits.shape == (5, 70, 3)
+    np.testing.assert_allclose(logits[:, 69:], copies(loaded.model, tensor), atol=1e-4)
+
+
+def test_a_deep_audit_says_what_the_model_made_of_copies(place: Place, tmp_path: Path) -> None:
+    shutil.copytree(place.db, tmp_path / "db")
+    index = failsearch.open(tmp_path / "db")
+    suspects = index.audit(kinds=("labels",), deep=True).of("labels")
+    assert suspects
+    for suspect in suspects:
+        assert "altered copies the model takes" in suspect.reason
+        assert sum(suspect.evidence["altered_copies"].values()) in (4, 5)
