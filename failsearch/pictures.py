@@ -98,8 +98,9 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     try:
         picture.save(path)
     except (ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise SettingError(
-            f"cannot write {path} ({error}): name a .png in a folder of yours"
+            f"cannot write {path} ({reason}): name a .png in a folder of yours"
         ) from error
 
 

@@ -4,7 +4,7 @@ import errno
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -25,10 +25,31 @@ from . import (
 
 app = typer.Typer(
     name="failsearch",
-    help="Find, explain and repair the failures of an image classifier.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("failsearch"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Find, explain and repair the failures of an image classifier."""
+
+
 for group in (
     indexing,
     describing,

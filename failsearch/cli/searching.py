@@ -140,7 +140,8 @@ def _read_ids(source: str) -> list[str]:
         raise SettingError(f"cannot read ids from {source}: {error}") from error
     ids = [line.strip() for line in text.splitlines() if line.strip()]
     if not ids:
-        raise SettingError(f"{source} holds no ids: write one a line")
+        where = "stdin" if source == "-" else source
+        raise SettingError(f"{where} holds no ids: write one a line")
     return ids
 
 

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -74,6 +75,11 @@ def test_a_mended_database_is_one_line_on_stderr(
         ran = run("info", "--db", place.db)
     assert ran.code == 0
     assert ran.err == "failsearch: warning: version 2 of table samples was set aside\n"
+
+
+def test_the_version_is_printed_alone(run: Run) -> None:
+    ran = run("--version")
+    assert (ran.code, ran.out, ran.err) == (0, f"{version('failsearch')}\n", "")
 
 
 def test_info_says_how_each_layer_is_profiled(run: Run, place: Place) -> None:
