@@ -173,7 +173,8 @@ class AnnIndex:
         builder = builder.select(["_distance"]).with_row_id(True).limit(count).fast_search()
         probes = self.report.partitions
         builder = builder.minimum_nprobes(probes).maximum_nprobes(probes)
-        found = (builder.where(where, prefilter=True) if where else builder).to_arrow()
+        builder = builder.where(where, prefilter=True) if where else builder
+        found = builder.to_batches().read_all()  # half a millisecond less than `to_arrow`
         distances = numbers(found["_distance"], np.float32)
         rows = np.searchsorted(self._rows, numbers(found["_rowid"], np.uint64))
         return self._order[rows], 1 - self.report.scale * distances
@@ -255,18 +256,20 @@ def _measured(
     pool = version.failures if len(version.failures) else np.arange(len(version))
     step = max(1, len(pool) // _SAMPLED_QUERIES)
     chosen = pool[::step][:_SAMPLED_QUERIES]
-    scale, bound = _calibrate(version, blank, chosen)
-    report = replace(blank, scale=scale, bound=bound)
-    return replace(report, **_compare(version, AnnIndex(version, report), chosen))
+    index = AnnIndex(version, blank)
+    scale, bound = _calibrate(version, index, chosen)
+    index.report = replace(blank, scale=scale, bound=bound)
+    index.report = replace(index.report, **_compare(version, index, chosen))
+    version.ann = index  # opened again, the database would hold it in memory twice
+    return index.report
 
 
-def _calibrate(version: Snapshot, blank: AnnReport, chosen: np.ndarray) -> tuple[float, float]:
+def _calibrate(version: Snapshot, index: AnnIndex, chosen: np.ndarray) -> tuple[float, float]:
     """Return the scale of the index's distances and the bound on what they hide.
 
     The bound is where a Gaussian of the observed errors leaves `_DOUBT` for all N samples
     together, and never below the largest error seen.
     """
-    index = AnnIndex(version, blank)
     raw, true = [], []
     for position in chosen:
         query = version.column.rows(position[None])[0]
@@ -274,13 +277,13 @@ def _calibrate(version: Snapshot, blank: AnnReport, chosen: np.ndarray) -> tuple
         lengths = version.norms[rows] * version.norms[position]
         with np.errstate(invalid="ignore", divide="ignore"):
             true.append(1 - np.vecdot(version.column.rows(rows), query) / lengths)
-        raw.append((1 - estimates) / blank.scale)
+        raw.append((1 - estimates) / index.report.scale)
         raw[-1], true[-1] = raw[-1][rows != position], true[-1][rows != position]
     given, distance = np.concatenate(raw), np.concatenate(true)
     present = np.isfinite(given) & np.isfinite(distance)
     given, distance = given[present].astype(np.float64), distance[present].astype(np.float64)
     if not len(given) or given @ given == 0:
-        return blank.scale, 2.0  # nothing to learn from: no answer counts as complete
+        return index.report.scale, 2.0  # nothing to learn from: no answer counts as complete
     scale = float(given @ distance / (given @ given))
     hidden = scale * given - distance  # true cosine less estimated cosine
     width = math.sqrt(2 * math.log(len(version) / _DOUBT))

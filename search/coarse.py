@@ -36,7 +36,7 @@ _TOGETHER = 64
 _PIECE_BYTES = 2**22
 """Bytes of rows that a thread multiplies with one pack after the other."""
 
-_ROUNDED_BYTES = 2**19
+_ROUNDED_BYTES = 2**20
 """Bytes of float32 that a thread rounds at once."""
 
 _SCORES = 4 * 2**20

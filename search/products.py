@@ -25,6 +25,9 @@ _MEASURED_BYTES = 2**18
 _SCORED_BYTES = 2**19
 """Bytes of stored rows that are multiplied with a query each at once."""
 
+_WORTH_THREADS = 32
+"""Rows multiplied with a query each beyond which threads take less time than waking them."""
+
 _SEGMENT = 512
 """Values of a dot product summed at once, about."""
 
@@ -136,7 +139,11 @@ def exact_dots(
             asked = np.take(queries, owners[piece.places], axis=0, out=out, mode="clip")
             found[piece.places] = dots(rows, asked)
 
-    in_threads(multiply, list(column.pieces(positions, size)))
+    pieces = list(column.pieces(positions, size))
+    if len(positions) > _WORTH_THREADS:
+        in_threads(multiply, pieces)
+    else:
+        multiply(iter(pieces))
     return found
 
 
