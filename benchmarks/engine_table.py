@@ -27,7 +27,8 @@ WAYS = {
     "torch": "... and faster library routes",
     "torch + fold": "**without a compiler**: ... and folding",
     "kernel rows": "engine: row sums by kernels, library routes",
-    "kernels": "... and Winograd passes",
+    "kernels": "... and passes by kernels",
+    "kernels + gates": "... and fused activations",
     "kernels + fold": "**the default**: ... and folding",
     "loop": "published loop (batch 1, create_graph)",
     "vmap": "torch.func vmap(grad)",
@@ -80,7 +81,11 @@ The rows of the engine are the steps of its way, the default last:
   input gradients of depthwise and 1x1 layers are convolutions with reversed weights.
 - *Row sums by kernels*: compiled products whose magnitudes are summed in registers, 3x3 ones by
   Winograd's algorithm.
-- *Winograd passes*: forward and input gradient of wide 3x3 layers likewise.
+- *Passes by kernels*: forward pass and input gradient of wide 3x3 layers by Winograd's algorithm,
+  of 1x1 and linear layers where the compiled product is faster than the library's.
+- *Fused activations*: the layer that computes the gradient of a ReLU's or GELU's output multiplies
+  the activation's derivative on, and adds the gradient of a residual branch, before it writes it;
+  GELU and its derivative come from one pass.
 - *Folding*: BatchNorms are absorbed by the convolutions before them.
 """
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from indexer.filters import FilterLayout
 from indexer.saliency.dispatch import Dispatcher
 from indexer.saliency.engine import SaliencyEngine, summed_loss
+from indexer.saliency.kernels.finish import NOTHING, Finish
 from indexer.saliency.layout import layer_weights, profile_layout
 from indexer.saliency.products import Geometry, convolve, input_gradient
 from indexer.saliency.reference import image_profile
@@ -100,25 +101,20 @@ class OwnRowSums(Dispatcher):
         """Run a convolution."""
         return convolve(x, weight, bias, conv)
 
-    def input_gradient(self, x: Tensor, g: Tensor, weight: Tensor, conv: Geometry) -> Tensor:
-        """Differentiate a convolution by its input."""
+    def input_gradient(
+        self, x: Tensor, g: Tensor, weight: Tensor, conv: Geometry, finish: Finish = NOTHING
+    ) -> Tensor:
+        """Differentiate a convolution by its input; without kernels there is nothing to finish."""
         return input_gradient(x, g, weight, conv)
-
-
-@dataclass(frozen=True)
-class WithoutWinograd(Dispatcher):
-    """Forward passes and input gradients by the fastest route through PyTorch's libraries."""
-
-    def _winograd(self, x: Tensor, weight: Tensor, conv: Geometry) -> bool:
-        return False
 
 
 STEPS: dict[str, tuple[Dispatcher, bool]] = {
     "torch rows": (OwnRowSums(kernels=False), False),
     "torch": (Dispatcher(kernels=False), False),
     "torch + fold": (Dispatcher(kernels=False), True),
-    "kernel rows": (WithoutWinograd(), False),
-    "kernels": (Dispatcher(), False),
+    "kernel rows": (Dispatcher(passes=False), False),
+    "kernels": (Dispatcher(gates=False), False),
+    "kernels + gates": (Dispatcher(), False),
     "kernels + fold": (Dispatcher(), True),
 }
 """What the engine has learnt, one thing after another: how it computes, whether it folds."""
@@ -129,8 +125,7 @@ def engine_ways(model: nn.Module, units: str) -> dict[str, Way]:
     layout = profile_layout(model, units)
     ways: dict[str, Way] = {}
     for name, (dispatcher, fold) in STEPS.items():
-        engine = SaliencyEngine(model, layout, fold=fold)
-        engine._dispatcher = dispatcher
+        engine = SaliencyEngine(model, layout, fold=fold, dispatcher=dispatcher)
         ways[name] = lambda images, labels, engine=engine: engine(images, labels).profiles
     return ways
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .kernels import convolution, cpu, gpu
+from .kernels import convolution, cpu, gpu, pixelwise
+from .kernels.finish import NOTHING, Finish, finish_
 from .passes import fast_convolve, fast_input_gradient, onednn
 from .products import (
     CACHE,
@@ -50,23 +52,58 @@ class Dispatcher:
 
     Attributes:
         kernels: whether compiled kernels may be taken where they are available.
+        passes: whether kernels also run forward passes and input gradients.
+        gates: whether activations are computed with the layers around them (see `gates`).
         tf32: whether kernels on a GPU may multiply float32 operands on tensor cores.
     """
 
     kernels: bool = True
+    passes: bool = True
+    gates: bool = True
     tf32: bool = False
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, conv: Geometry) -> Tensor:
         """Run a convolution: [B, O, OH, OW]."""
         if self._winograd(x, weight, conv):
             return convolution.convolve(x, weight, bias, conv.padding)
+        if self._pixelwise(conv):
+            met = _met(x, conv)
+            if pixelwise.takes(met, weight) and pixelwise.pays(met, weight):
+                return pixelwise.multiply(met, weight.flatten(1), bias)
         return fast_convolve(x, weight, bias, conv)
 
-    def input_gradient(self, x: Tensor, g: Tensor, weight: Tensor, conv: Geometry) -> Tensor:
-        """Differentiate a convolution by its input: [B, I, H, W]."""
+    def input_gradient(
+        self, x: Tensor, g: Tensor, weight: Tensor, conv: Geometry, finish: Finish = NOTHING
+    ) -> Tensor:
+        """Differentiate a convolution by its input, and finish that: [B, I, H, W]."""
         if max(conv.padding) <= 2 and self._winograd(g, weight, conv):
-            return convolution.input_gradient(g, weight, conv.padding)
-        return fast_input_gradient(x, g, weight, conv)
+            return convolution.input_gradient(g, weight, conv.padding, finish)
+        back = weight.transpose(0, 1)
+        if self._pixelwise(conv) and pixelwise.takes(g, back):
+            if conv.stride != (1, 1):
+                gradient = torch.zeros_like(x, memory_format=torch.channels_last)
+                pixelwise.multiply(g, back.flatten(1), out=_met(gradient, conv))
+                return finish_(gradient, finish)
+            if finish is not NOTHING or pixelwise.pays(g, back):
+                return pixelwise.multiply(g, back.flatten(1), None, finish)
+        return finish_(fast_input_gradient(x, g, weight, conv), finish)
+
+    @property
+    def fuses(self) -> bool:
+        """Whether activations are computed with the layers around them, on the CPU in float32."""
+        return self.gates and self.kernels and self.passes and cpu.available()
+
+    def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Run a linear layer: [..., O]."""
+        if self.kernels and self.passes and pixelwise.takes_tokens(x, weight):
+            return pixelwise.multiply_tokens(x, weight, bias)
+        return F.linear(x, weight, bias)
+
+    def token_gradient(self, g: Tensor, weight: Tensor, finish: Finish = NOTHING) -> Tensor:
+        """Differentiate a linear layer by its input, and finish that: [..., I]."""
+        if self.kernels and self.passes and pixelwise.takes_tokens(g, weight.t()):
+            return pixelwise.multiply_tokens(g, weight.t(), None, finish)
+        return finish_(g.matmul(weight), finish)
 
     def conv(self, x: Tensor, g: Tensor, weight: Tensor, conv: Geometry) -> Path:
         """Choose for a convolution with x [B, I, H, W], g [B, O, OH, OW]."""
@@ -108,8 +145,11 @@ class Dispatcher:
         scratch = GPU_SCRATCH if x.is_cuda else CACHE
         return Path("matmul", f"{P} tokens", partial(matmul_rowsum, scratch=scratch))
 
+    def _pixelwise(self, conv: Geometry) -> bool:
+        return self.kernels and self.passes and conv.pointwise and conv.groups == 1
+
     def _winograd(self, x: Tensor, weight: Tensor, conv: Geometry) -> bool:
-        if not self.kernels:
+        if not (self.kernels and self.passes):
             return False
         return convolution.why_not(x, weight, conv.stride, conv.dilation, conv.groups) is None
 
@@ -125,6 +165,11 @@ class Dispatcher:
             run = partial(gpu.conv_rowsum, precision=precision)
             return Path("gpu kernel", f"Triton, {precision}", lambda x, g: run(x, g, *arguments))
         return None
+
+
+def _met(maps: Tensor, conv: Geometry) -> Tensor:
+    """View the pixels of the input that a pointwise convolution meets."""
+    return maps[:, :, :: conv.stride[0], :: conv.stride[1]]
 
 
 def _flat_outer(x: Tensor, g: Tensor, groups: int = 1) -> Tensor:

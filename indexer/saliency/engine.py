@@ -9,6 +9,7 @@ from indexer.filters import FilterLayout
 
 from .dispatch import Dispatcher
 from .folding import Consumers, FoldingError, Normalization
+from .gates import connect
 from .interception import Interceptor
 from .layout import layer_weights
 from .lifecycle import only_trainable, ordinary, require_independent_samples
@@ -31,6 +32,7 @@ class SaliencyEngine:
         precision: one of `precision.PRECISIONS`. For "fp64" a model that is not float64 is copied.
         fold: absorb BatchNorms where a first batch proves that this is exact.
         kernels: take compiled kernels where they are available.
+        dispatcher: chooses the formulas, in place of the default for `precision` and `kernels`.
 
     Raises:
         ModelError: the model mixes samples (training mode), has weights of another type than the
@@ -46,11 +48,12 @@ class SaliencyEngine:
         precision: str = "fp32",
         fold: bool = True,
         kernels: bool = True,
+        dispatcher: Dispatcher | None = None,
     ) -> None:
         require_independent_samples(model)
         self._model = with_precision(model, layout, precision)
         self._precision = precision
-        self._dispatcher = Dispatcher(kernels, tf32=precision == "tf32")
+        self._dispatcher = dispatcher or Dispatcher(kernels, tf32=precision == "tf32")
         self._fold = fold
         self._plans: dict[torch.Size, dict[int, Normalization]] = {}
         self._layout = layout
@@ -149,6 +152,7 @@ class SaliencyEngine:
         self._require_same_views(images, interceptor.views)
         loss = summed_loss(logits, labels)
         if loss.requires_grad:
+            connect(loss)
             inputs = [interceptor.anchor, *self._weights]
             leaked = torch.autograd.grad(loss, inputs, allow_unused=True)[1:]
             self._require_no_leak(leaked)

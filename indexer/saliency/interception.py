@@ -9,6 +9,8 @@ weight is never formed.
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,9 +20,16 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from .derived import sources
+from .dispatch import Dispatcher
 from .folding import Consumers, Normalization, worth_folding
-from .products import Geometry, convolve
+from .gates import add, gelu, relu, send, takes
+from .kernels.finish import Finish
+from .products import Geometry, convolve, live_tokens
 from .tally import Call, Tally
+
+_RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
+_SUMS = (torch.add, Tensor.add, Tensor.__add__, Tensor.add_, Tensor.__iadd__)
+_IN_PLACE = (F.relu_, torch.relu_, Tensor.relu_, Tensor.add_, Tensor.__iadd__)
 
 
 class _Convolution(torch.autograd.Function):
@@ -29,6 +38,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x, anchor, weight, bias, call: Call, tally: Tally, conv: Geometry):
         ctx.call, ctx.tally, ctx.conv = call, tally, conv
+        ctx.sends = (0,)
         ctx.save_for_backward(x, weight)
         return tally.dispatcher.convolve(x, weight, bias, conv)
 
@@ -37,9 +47,10 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor):
         x, weight = ctx.saved_tensors
         ctx.tally.add(ctx.call, x, g)
-        wanted = ctx.needs_input_grad[0]
-        gx = ctx.tally.dispatcher.input_gradient(x, g, weight, ctx.conv) if wanted else None
-        return gx, *[None] * 6
+        if not ctx.needs_input_grad[0]:
+            return (None,) * 7
+        gradient = partial(ctx.tally.dispatcher.input_gradient, x, g, weight, ctx.conv)
+        return send(ctx, 0, gradient), *[None] * 6
 
 
 class _Linear(torch.autograd.Function):
@@ -48,15 +59,37 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x, anchor, weight, bias, call: Call, tally: Tally):
         ctx.call, ctx.tally = call, tally
+        ctx.sends = (0,)
         ctx.save_for_backward(x, weight)
-        return F.linear(x, weight, bias)
+        return tally.dispatcher.multiply(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor):
         x, weight = ctx.saved_tensors
-        ctx.tally.add(ctx.call, x, g)
-        return g.matmul(weight) if ctx.needs_input_grad[0] else None, *[None] * 5
+        live = live_tokens(g)
+        if live is None:
+            ctx.tally.add(ctx.call, x, g)
+        else:
+            ctx.tally.add(ctx.call, x[:, live], g[:, live])
+        if not ctx.needs_input_grad[0]:
+            return (None,) * 6
+        gradient = partial(_token_gradient, ctx.tally.dispatcher, g, weight, live)
+        return send(ctx, 0, gradient), *[None] * 5
+
+
+def _token_gradient(
+    dispatcher: Dispatcher, g: Tensor, weight: Tensor, live: Tensor | None, finish: Finish
+) -> Tensor:
+    """Differentiate a linear layer by its input, where g vanishes for all but the live tokens."""
+    if live is None or finish.residual is not None:
+        return dispatcher.token_gradient(g, weight, finish)
+    factor = None if finish.factor is None else finish.factor[:, live]
+    gradient = g.new_zeros(*g.shape[:-1], weight.shape[1])
+    gradient[:, live] = dispatcher.token_gradient(
+        g[:, live], weight, replace(finish, factor=factor)
+    )
+    return gradient
 
 
 class Interceptor(TorchFunctionMode):
@@ -108,7 +141,9 @@ class Interceptor(TorchFunctionMode):
         if func is F.batch_norm and self._absorbed(*args, **kwargs):
             return args[0] if args else kwargs["input"]
         arguments = (*args, *kwargs.values())
-        result = func(*args, **kwargs)
+        result = self._gated(func, args, kwargs)
+        if result is None:
+            result = func(*args, **kwargs)
         if func is not F.batch_norm:
             self._consumers.touch(arguments, result)
         return self._follow(result, arguments)
@@ -123,6 +158,20 @@ class Interceptor(TorchFunctionMode):
         x, output = self._head
         same = logits is output or logits._base is output
         return x.detach().flatten(1) if same and x.numel() == len(x) * x.shape[1] else None
+
+    def _gated(self, func: Callable, args: tuple, kwargs: dict) -> Tensor | None:
+        """Run an activation or a residual sum whose gradient the layers around it finish."""
+        tensors = args and self._tally is not None and self._tally.dispatcher.fuses
+        if not tensors or not isinstance(args[0], Tensor) or not takes(args[0]):
+            return None
+        if func in _RELUS:
+            in_place = func in _IN_PLACE or kwargs.get("inplace", args[1:] == (True,))
+            return relu(args[0], bool(in_place))
+        if func is F.gelu and len(args) == 1 and kwargs.get("approximate", "none") == "none":
+            return gelu(args[0])
+        if func in _SUMS and len(args) == 2 and not kwargs and isinstance(args[1], Tensor):
+            return add(*args, func in _IN_PLACE)
+        return None
 
     def _conv2d(self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         x, conv = _geometry(input, weight, stride, padding, dilation, groups)

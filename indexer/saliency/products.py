@@ -167,6 +167,27 @@ def linear_gradients(x: Tensor, g: Tensor) -> Tensor:
     return torch.bmm(g.mT, x)
 
 
+def live_tokens(g: Tensor) -> Tensor | None:
+    """Find the tokens whose gradient is not zero in some sample, where they are few.
+
+    After pooling by a class token, the last block's layers receive a gradient for that token alone.
+    Zeros contribute nothing to products with finite inputs, so the other tokens can be left out.
+
+    Args:
+        g: output gradient of a linear layer, [B, T, O] for a shortcut.
+
+    Returns:
+        Their indices in ascending order; None where none or at least half of the tokens are live,
+        and on a GPU, which would have to be waited for.
+    """
+    if g.is_cuda or g.dim() != 3 or g.shape[1] < 2 or len(g) == 0:
+        return None
+    if bool(g[0, g.shape[1] // 2].any()):  # most often, one token tells
+        return None
+    live = (g != 0).any(2).any(0).nonzero().flatten()
+    return live if 0 < 2 * len(live) < g.shape[1] else None
+
+
 def _positions(maps: Tensor) -> Tensor:
     """Turn [B, C, H, W] into [B, P, C]; a view of channels_last maps."""
     return maps.permute(0, 2, 3, 1).flatten(1, 2)

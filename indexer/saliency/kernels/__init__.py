@@ -12,6 +12,7 @@ magnitude of a sum is not the sum of magnitudes.
 
 Vocabulary: B samples, I and O input and output channels, H x W and OH x OW input and output maps.
 `cpu` (a compiled library) and `gpu` (Triton) offer the same functions; both are optional, and the
-formulas of `products` in plain PyTorch stand in for them everywhere. `convolution` runs the other
-two products of a training step, forward and input gradient, in the same compiled library.
+formulas of `products` in plain PyTorch stand in for them everywhere. `convolution` and
+`pixelwise` run the other two products of a training step, forward and input gradient, in the same
+compiled library; `finish` and `activations` are what happens to values between layers.
 """

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .cpu import why_not as why_not_rowsum
+from .finish import NOTHING, Finish, arguments
 from .library import check_status, load, path_index
 from .problem import Pair, pair
 
@@ -74,11 +75,16 @@ def convolve(
     Returns:
         float32 [B, O, H + 2 * padding - 2, W + 2 * padding - 2], channels_last, without a graph.
     """
-    return _convolve(x, weight, bias, padding, weight.stride(), weight.data_ptr(), path)
+    return _convolve(x, weight, bias, padding, weight.stride(), weight.data_ptr(), NOTHING, path)
 
 
 def input_gradient(
-    g: Tensor, weight: Tensor, padding: Pair = 0, *, path: str | None = None
+    g: Tensor,
+    weight: Tensor,
+    padding: Pair = 0,
+    finish: Finish = NOTHING,
+    *,
+    path: str | None = None,
 ) -> Tensor:
     """Differentiate a 3x3 convolution of stride 1 by its input.
 
@@ -88,6 +94,7 @@ def input_gradient(
         g: output gradient float32 [B, O, OH, OW], channels_last; O a multiple of 64.
         weight: float32 [O, I, 3, 3], any strides; I a multiple of 32.
         padding: of the convolution, at most 2.
+        finish: what to do to the gradient.
         path: instruction set to force, one of `library.instruction_sets()`.
 
     Returns:
@@ -97,7 +104,7 @@ def input_gradient(
     last = weight.data_ptr() + weight.element_size() * 2 * (row + column)
     around = (2 - pair(padding).height, 2 - pair(padding).width)
     return _convolve(
-        g, weight.transpose(0, 1), None, around, (inputs, out, -row, -column), last, path
+        g, weight.transpose(0, 1), None, around, (inputs, out, -row, -column), last, finish, path
     )
 
 
@@ -108,6 +115,7 @@ def _convolve(
     padding: Pair,
     weight_strides: tuple[int, ...],
     weight_start: int,
+    finish: Finish,
     path: str | None,
 ) -> Tensor:
     library = load()
@@ -123,15 +131,16 @@ def _convolve(
         B, channels, H, W, *shape[1:], *pad, x_sample, x_row, x_pixel, *weight_strides,
         y.stride(0), y.stride(2), torch.get_num_threads(),
     )  # fmt: skip
-    bias = None if bias is None else bias.contiguous()
+    structure, kept = arguments(finish, y, bias)
     status = library.convolve_3x3(
         path_index(library, path),
         ctypes.byref(convolution),
+        ctypes.byref(structure),
         ctypes.c_void_p(x.data_ptr()),
         ctypes.c_void_p(weight_start),
-        None if bias is None else ctypes.c_void_p(bias.data_ptr()),
         ctypes.c_void_p(y.data_ptr()),
     )
+    del kept
     check_status(status)
     return y
 

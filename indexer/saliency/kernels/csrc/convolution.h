@@ -7,6 +7,7 @@
 // Each of the 16 frequencies is a product [tiles, I] x [I, O] over the tiles of the whole batch.
 #pragma once
 
+#include "finish.h"
 #include "winograd.h"
 
 namespace {
@@ -168,10 +169,11 @@ inline void transform_output(Vector* m, int step) {
   m[step] = difference - m[3 * step];
 }
 
-// Writes the outputs of one tile for one panel of filters.
-inline void write_tile(const Convolution& c, const Tile& tile, const float* partial, Index block,
-                       const float* bias, float* y) {
-  float* corner = y + tile.sample * c.y_sample + tile.row * c.y_row + tile.column * c.out_channels;
+// Writes the outputs of one tile for the panel of filters from `o` on.
+inline void write_tile(const Convolution& c, const Finish& finishing, const Tile& tile, Index o,
+                       const float* partial, Index block, float* y) {
+  const Index corner =
+      tile.sample * c.y_sample + tile.row * c.y_row + tile.column * c.out_channels + o;
   const Index height = min(kTile, c.out_height - tile.row);
   const Index width = min(kTile, c.out_width - tile.column);
   for (int v = 0; v < kVectors; ++v) {
@@ -183,17 +185,18 @@ inline void write_tile(const Convolution& c, const Tile& tile, const float* part
     for (int row = 0; row < kPatch; ++row) transform_output(m + row * kPatch, 1);
 #pragma GCC unroll 2
     for (int column = 0; column < kTile; ++column) transform_output(m + column, kPatch);
-    const Vector shift = bias ? load(bias + v * kLanes) : Vector{};
     for (Index row = 0; row < height; ++row)
-      for (Index column = 0; column < width; ++column)
-        store(corner + row * c.y_row + column * c.out_channels + v * kLanes,
-              m[row * kPatch + column] + shift);
+      for (Index column = 0; column < width; ++column) {
+        const Index offset = corner + row * c.y_row + column * c.out_channels + v * kLanes;
+        store(y + offset,
+              finish(finishing, m[row * kPatch + column], offset, o + v * kLanes, kLanes));
+      }
   }
 }
 
 // Computes `count` tiles from number `from` on; `block` is the room for tiles in the scratch.
-inline void convolve_block(const Convolution& c, const float* x, const float* weights,
-                           const float* bias, float* y, Index from, Index count,
+inline void convolve_block(const Convolution& c, const Finish& finishing, const float* x,
+                           const float* weights, float* y, Index from, Index count,
                            ConvolutionScratch& scratch) {
   const Index block = block_tiles(c), chunks = c.in_channels / kChunk;
   const Index weight_frequency = c.out_channels * c.in_channels;
@@ -208,13 +211,13 @@ inline void convolve_block(const Convolution& c, const float* x, const float* we
               weights + f * weight_frequency + o * c.in_channels + chunk * kChunk * kColumns,
               scratch.partial.data + (f * block + t) * kColumns, chunk == 0);
     for (Index t = 0; t < count; ++t)
-      write_tile(c, tile_at(c, from + t), scratch.partial.data + t * kColumns, block,
-                 bias ? bias + o : nullptr, y + o);
+      write_tile(c, finishing, tile_at(c, from + t), o, scratch.partial.data + t * kColumns,
+                 block, y);
   }
 }
 
-inline int convolve(const Convolution& c, const float* x, const float* weight, const float* bias,
-                    float* y) {
+inline int convolve(const Convolution& c, const Finish& finishing, const float* x,
+                    const float* weight, float* y) {
   Buffer<float> weights(kFrequencies * c.out_channels * c.in_channels);
   if (!weights.data) return kOutOfMemory;
   transform_weights(c, weight, weights.data);
@@ -232,7 +235,7 @@ inline int convolve(const Convolution& c, const float* x, const float* weight, c
 #pragma omp for schedule(dynamic)
     for (Index from = 0; from < tiles; from += block) {
       if (scratch.complete())
-        convolve_block(c, x, weights.data, bias, y, from, min(block, tiles - from), scratch);
+        convolve_block(c, finishing, x, weights.data, y, from, min(block, tiles - from), scratch);
       else
         status = kOutOfMemory;
     }

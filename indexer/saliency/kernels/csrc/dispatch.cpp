@@ -1,10 +1,16 @@
 // Chooses a compiled path by name and says which ones this processor can run.
 #include "problem.h"
 
-#define ROWSUM_DECLARE(path)                                              \
-  int dense_##path(const Problem&, const float*, const float*, float*);     \
-  int depthwise_##path(const Problem&, const float*, const float*, float*); \
-  int convolve_##path(const Convolution&, const float*, const float*, const float*, float*);
+#define ROWSUM_DECLARE(path)                                                                    \
+  int dense_##path(const Problem&, const float*, const float*, float*);                         \
+  int depthwise_##path(const Problem&, const float*, const float*, float*);                     \
+  int convolve_##path(const Convolution&, const Finish&, const float*, const float*, float*);   \
+  int pixelwise_##path(const Pixelwise&, const Finish&, const float*, const float*, float*);    \
+  void finish_##path(const Finish&, Index, Index, float*);                                      \
+  void gelu_##path(const float*, Index, Index, float*, float*);
+
+#define ROWSUM_FUNCTIONS(path) \
+  dense_##path, depthwise_##path, convolve_##path, pixelwise_##path, finish_##path, gelu_##path
 
 ROWSUM_DECLARE(portable)
 #ifdef ROWSUM_X86
@@ -28,15 +34,18 @@ struct Path {
   bool (*runs)();
   RowSum dense, depthwise;
   Convolve convolve;
+  MultiplyPixels pixelwise;
+  FinishAll finish;
+  Gelu gelu;
 };
 
 // Fastest first: the order in which cpu.py tries them.
 constexpr Path kPaths[] = {
 #ifdef ROWSUM_X86
-    {"avx512", runs_avx512, dense_avx512, depthwise_avx512, convolve_avx512},
-    {"avx2", runs_avx2, dense_avx2, depthwise_avx2, convolve_avx2},
+    {"avx512", runs_avx512, ROWSUM_FUNCTIONS(avx512)},
+    {"avx2", runs_avx2, ROWSUM_FUNCTIONS(avx2)},
 #endif
-    {"portable", runs_anywhere, dense_portable, depthwise_portable, convolve_portable},
+    {"portable", runs_anywhere, ROWSUM_FUNCTIONS(portable)},
 };
 constexpr int kPathCount = sizeof(kPaths) / sizeof(kPaths[0]);
 
@@ -69,8 +78,25 @@ __attribute__((visibility("default"))) int rowsum_depthwise(int path, const Prob
 }
 
 __attribute__((visibility("default"))) int convolve_3x3(int path, const Convolution* convolution,
-                                                        const float* x, const float* weight,
-                                                        const float* bias, float* y) {
-  return kPaths[path].convolve(*convolution, x, weight, bias, y);
+                                                        const Finish* finish, const float* x,
+                                                        const float* weight, float* y) {
+  return kPaths[path].convolve(*convolution, *finish, x, weight, y);
+}
+
+__attribute__((visibility("default"))) int multiply_pixels(int path, const Pixelwise* pixelwise,
+                                                           const Finish* finish, const float* x,
+                                                           const float* weight, float* y) {
+  return kPaths[path].pixelwise(*pixelwise, *finish, x, weight, y);
+}
+
+__attribute__((visibility("default"))) void finish_values(int path, const Finish* finish,
+                                                          Index length, Index threads, float* y) {
+  kPaths[path].finish(*finish, length, threads, y);
+}
+
+__attribute__((visibility("default"))) void gelu_values(int path, const float* x, Index length,
+                                                        Index threads, float* y,
+                                                        float* derivative) {
+  kPaths[path].gelu(x, length, threads, y, derivative);
 }
 }

@@ -6,7 +6,7 @@
 using Index = std::int64_t;
 
 // Counts changes of the structures and functions below; library.py takes no other library.
-constexpr int kInterface = 2;
+constexpr int kInterface = 3;
 
 // A convolution's input and output gradient: sizes in elements, strides in floats.
 // cpu.py mirrors this structure field by field.
@@ -35,11 +35,41 @@ struct Convolution {
   Index threads;
 };
 
+// Where the pixels of a batch of images lie; the channels of a pixel are contiguous.
+struct Grid {
+  Index sample, row, pixel;
+};
+
+// y[pixel] = weight x[pixel] over height x width pixels of each image. Mirrored by pixelwise.py.
+struct Pixelwise {
+  Index batch, height, width, in_channels, out_channels;
+  Grid x, y;
+  Index w_out, w_in;
+  Index threads;
+};
+
+// How the values of `factor` gate a gradient: not at all, where they are positive, or as factors.
+enum Gate : Index { kOpen = 0, kPositive = 1, kFactor = 2 };
+
+// What is done to each output before it is written; pointers may be null. `residual` and `factor`
+// lie as y does. Mirrored by finish.py.
+struct Finish {
+  const float *bias, *residual, *factor;
+  Index gate;
+};
+
 enum Status : int { kDone = 0, kOutOfMemory = 1 };
 
 // Writes out[b * out_channels + o] = sum over the weights w of filter o of |d loss_b / d w|.
 using RowSum = int (*)(const Problem&, const float* x, const float* g, float* out);
 
-// Writes y = conv2d(x, weight) + bias; `bias` may be null.
-using Convolve = int (*)(const Convolution&, const float* x, const float* weight,
-                         const float* bias, float* y);
+// Writes y = finish(conv2d(x, weight)).
+using Convolve = int (*)(const Convolution&, const Finish&, const float* x, const float* weight,
+                         float* y);
+// Writes y = finish(weight x) for every pixel.
+using MultiplyPixels = int (*)(const Pixelwise&, const Finish&, const float* x,
+                               const float* weight, float* y);
+// Finishes `length` values in place.
+using FinishAll = void (*)(const Finish&, Index length, Index threads, float* y);
+// Writes y = gelu(x) and its derivative.
+using Gelu = void (*)(const float* x, Index length, Index threads, float* y, float* derivative);

@@ -56,7 +56,8 @@ inline void transpose(const float* source, Index source_stride, float* target,
 inline void stage_row(const Image& image, const float* source, float* target,
                       Index target_pixel) {
   const Index channels = image.channels, width = image.width;
-  if (image.channel_stride == 1 && image.pixel_stride == target_pixel) {
+  if (image.channel_stride == 1 && image.pixel_stride == target_pixel &&
+      channels == target_pixel) {
     std::memcpy(target, source, width * target_pixel * sizeof(float));
     return;
   }
