@@ -38,7 +38,7 @@ class TableSettings:
     many: int = 50
     changes: int = 10
     nearest: int = 1000
-    drawn: int = 500
+    drawn: int = 250
     share: float = 0.6
     neighbours: int = 10
     fraction: float = 0.004
