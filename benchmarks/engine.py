@@ -10,7 +10,8 @@ others on as many images as they take gracefully. Ratios are of medians over rou
 second against the faster plain step; they want a machine that does nothing else. Peak memory comes
 from a process per step: the largest resident size in the step beyond that before it. Errors are
 relative Frobenius distances from the float64 reference. A run replaces what the results hold of its
-models at its number of threads.
+models at its number of threads, but for the ways of others that it leaves out: those keep what they
+had, relative to the plain step beside them.
 """
 
 import argparse
@@ -211,13 +212,23 @@ def record(out: Path, figures: Figures) -> Figures:
     """Put one model's figures into the results, in place of those of an earlier run."""
     runs = json.loads(out.read_text(encoding="utf-8"))["runs"] if out.exists() else []
     key = (figures["model"], figures["threads"])
-    runs = [run for run in runs if (run["model"], run["threads"]) != key] + [figures]
+    before = [run for run in runs if (run["model"], run["threads"]) == key]
+    runs = [run for run in runs if run not in before] + [_with_peers(figures, *before)]
     order = list(SUBJECTS)
     runs.sort(key=lambda run: (run["threads"], order.index(run["model"])))
     result = {"machine": machine(), "runs": runs}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
+
+
+def _with_peers(figures: Figures, before: Figures | None = None) -> Figures:
+    """Take over the ways of others that this run left out from one before it."""
+    for section in ("images", "seconds", "medians", "ratios", "failures", "errors"):
+        kept = (before or {}).get(section, {})
+        others = {name: kept[name] for name in PEERS if name in kept}
+        figures[section] = others | figures[section]
+    return figures
 
 
 def main() -> None:

@@ -172,13 +172,16 @@ def _remarks_on_limits(machine: Figures, runs: list[Figures]) -> str:
     return f"""### What limits the models that stay behind
 
 {_vit_arithmetic(machine, runs)}
-- **ResNet-50.** Its 1x1 and strided layers, most of its multiplications, have no cheaper algorithm,
-  and the library runs them near the processor's peak; Winograd's reaches the thirteen 3x3 layers of
-  stride 1 only. What is not a product is memory traffic (ReLU, residual sums, their gradients),
-  the same as in a plain step.
-- **ConvNeXt.** There is no BatchNorm to fold and no 3x3 layer. Forward passes and input gradients,
-  two thirds of the multiplications, and GELU and LayerNorm are those of a plain step. The gain is
-  that of the weight gradients alone.
+- **ResNet-50.** Its 1x1 and strided layers, most of its multiplications, have no cheaper algorithm
+  and run near the processor's peak; Winograd's reaches the thirteen 3x3 layers of stride 1 only.
+  Masks of ReLUs and sums of residual gradients are written along with input gradients. On two
+  threads the late layers' maps of 7x7 keep the cores less busy, and both share the memory.
+- **ConvNeXt.** There is no BatchNorm to fold and no 3x3 layer. Forward passes and input gradients
+  are two thirds of the multiplications, and those of a plain step; what is gained comes from the
+  weight gradients and from GELU.
+
+Columns in which *fused activations* have no figure were measured before that step was made. The
+ways of others keep the figures of the last run that they took part in.
 
 Opacus gives wrong values on ConvNeXt (see its error). Errors of ResNets: where float32 rounds an
 activation's input to the other side of a kink than float64 does, filters move, most in deep
