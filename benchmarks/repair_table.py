@@ -60,10 +60,13 @@ def table(trials: Sequence[Trial]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for kind in _kinds(trials):
-        reference = pooled(_of(trials, kind, "salient"))
         for name in _selections(trials):
             mine = _of(trials, kind, name)
-            lines.append(_row(kind, name, mine, pooled(mine), reference))
+            runs = {trial["run"] for trial in mine}
+            # A selection that was tried on fewer models is compared on these.
+            salient = [one for one in _of(trials, kind, "salient") if one["run"] in runs]
+            if mine and salient:
+                lines.append(_row(kind, name, mine, pooled(mine), pooled(salient)))
     return "\n".join(lines)
 
 
@@ -151,8 +154,10 @@ def plot(trials: Sequence[Trial], path: Path) -> None:
     kinds = _kinds(trials)
     figure, panels = plt.subplots(1, len(kinds), figsize=(3.6 * len(kinds), 3.4), sharey=True)
     for panel, kind in zip(np.atleast_1d(panels), kinds, strict=True):
-        for name in (n for n in _selections(trials) if "unguarded" not in n):
-            share, change = (100 * values for values in pooled(_of(trials, kind, name)))
+        for name in _selections(trials):
+            if not (mine := _of(trials, kind, name)) or "unguarded" in name:
+                continue
+            share, change = (100 * values for values in pooled(mine))
             panel.errorbar(
                 change[0],
                 share[0],
