@@ -33,7 +33,7 @@ def is_short(path: Path) -> bool:
         return True
     _, offsets, buffers, count, columns, major, _, magic = FOOTER.unpack(data)
     if magic == MAGIC and major not in _KNOWN:
-        return False  # who knows
+        return False  # nothing is known of it
     whole = offsets + _ENTRY * columns == buffers and buffers + _ENTRY * count == end
     return magic != MAGIC or not whole
 
