@@ -174,8 +174,8 @@ def _remarks_on_limits(machine: Figures, runs: list[Figures]) -> str:
 {_vit_arithmetic(machine, runs)}
 - **ResNet-50.** Its 1x1 and strided layers, most of its multiplications, have no cheaper algorithm
   and run near the processor's peak; Winograd's reaches the thirteen 3x3 layers of stride 1 only.
-  Masks of ReLUs and sums of residual gradients are written along with input gradients. On two
-  threads the late layers' maps of 7x7 keep the cores less busy, and both share the memory.
+  Masks of ReLUs and sums of residual gradients are written along with input gradients, which
+  takes as long as it saves.
 - **ConvNeXt.** There is no BatchNorm to fold and no 3x3 layer. Forward passes and input gradients
   are two thirds of the multiplications, and those of a plain step; what is gained comes from the
   weight gradients and from GELU.

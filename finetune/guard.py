@@ -2,9 +2,10 @@
 
 Of some thousand guard samples a few dozen change sides under a repair, most of them by chance:
 the count of the best of several candidates is that of the luckiest. Here a sample near the
-decision boundary counts as something between right and wrong, which foretells the change on
-other samples better (benchmarks/repair.md) and still leaves out what does not matter for
-accuracy, such as a hopeless sample becoming a little less so.
+decision boundary counts as something between right and wrong, which makes candidates comparable
+by more than whole samples and still leaves out what does not matter for accuracy, such as a
+hopeless sample becoming a little less so. What it foretells for other samples is no closer than a
+count (benchmarks/repair.md): it ranks candidates, held-out samples judge them.
 """
 
 import numpy as np

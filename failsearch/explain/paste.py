@@ -79,7 +79,7 @@ class Paste:
             f"({100 * self.area:.3g} % of the pixels), P({self.wrong}):"
         ]
         lines += [
-            f"  {row.region}: {row.moved} of {len(row.after)} rise, {row.change:+.3f} "
+            f"  {row.region}: {row.moved} of {len(row.after)} rise, {row.change:+z.3f} "
             f"± {row.deviation:.3f}, {int(row.flipped.sum())} are now taken for {self.wrong}"
             for row in self.rows
         ]

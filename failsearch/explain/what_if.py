@@ -80,7 +80,7 @@ class WhatIf:
             change = after - self.before[self.label]
             lines.append(
                 f"  {row.region} ({100 * row.area:.3g} % of the pixels): {after:.3f}{spread} "
-                f"({change:+.3f})"
+                f"({change:+z.3f})"
             )
         return lines
 

@@ -54,6 +54,11 @@ def open_source(source: Mapping[str, Any]) -> ImageDataset:
     Raises:
         DataError: it is gone, or its references are row numbers and it has changed.
     """
+    path = Path(source["path"])
+    if path.is_absolute() and not path.exists() and not glob.has_magic(source["path"]):
+        raise DataError(
+            f"the indexed data set {path} is gone: put it back there, or index it where it is now"
+        )
     dataset = _construct(source["path"], DatasetOptions(**source.get("options", {})))
     if source.get("fingerprint") is not None:
         dataset.require_fingerprint(source["fingerprint"])

@@ -83,7 +83,7 @@ def test_a_missing_image_is_named(tmp_path, both):
 
 def test_a_changed_or_missing_source_is_named(tmp_path, both):
     (tmp_path / "set.parquet").unlink()
-    with pytest.raises(DataError, match="no data set"):
+    with pytest.raises(DataError, match="is gone: put it back"):
         both.pil(1, "0")
     write_embedded(tmp_path / "set.parquet", [{"bytes": encode(picture()), "label": 0}])
     with pytest.raises(DataError, match="has changed since it was indexed"):
