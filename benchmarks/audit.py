@@ -169,6 +169,9 @@ def measure(case: Case, neighbours: tuple[np.ndarray, np.ndarray]) -> dict[str, 
         for name, suspicion in single_signals(case, shares).items()
     }
     best = max(result.values())
+    predicted = case.logits.argmax(1)
+    result["wrong labels predicted"] = float((predicted == case.given)[wrong].mean())
+    result["wrong labels among candidates"] = float(wrong[case.rows].sum() / wrong.sum())
     for name, (suspicion, suggested) in rankings(case, shares).items():
         result[name] = float(average_precision_score(wrong, suspicion))
         if name in (OURS, DEEP):

@@ -1,9 +1,11 @@
 """What does an audit cost? Time and memory of all kinds together, at two sizes.
 
     python -m benchmarks.audit_cost INDEX --json FILE
+    python -m benchmarks.audit_cost INDEX --deep --json FILE
 
 audits the index and a half of it, each in a process of its own and with its modes found anew, and
-extrapolates to 100,000 samples by the power law through the two times.
+extrapolates to 100,000 samples by the power law through the two times. With `--deep` only the
+audit of labels is timed, with the model shown altered copies of the suspects, on the whole index.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import failsearch
 from indexer.schema import ID, SAMPLES
 from indexer.store import Store
 from search.audit import AuditSettings, audit
@@ -52,6 +55,14 @@ def measure(path: Path) -> dict[str, float]:
     return result
 
 
+def deep(path: Path) -> dict[str, float]:
+    """Audit the labels of an index with altered copies; return samples and seconds."""
+    index = failsearch.open(path)
+    start = time.perf_counter()
+    index.audit(kinds=("labels",), deep=True, device="cpu")
+    return {"samples": index.store.count(), "seconds": time.perf_counter() - start}
+
+
 def extrapolate(small: dict[str, float], large: dict[str, float], samples: int) -> dict[str, float]:
     """Return the power of the growth and the seconds at a number of samples, if it holds."""
     power = math.log(large["seconds"] / small["seconds"], large["samples"] / small["samples"])
@@ -64,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("index", type=Path)
     parser.add_argument("--one", action="store_true", help="measure this index here and now")
+    parser.add_argument("--deep", action="store_true", help="time the deep audit of labels alone")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.one:
@@ -71,17 +83,24 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         half, whole = Path(folder) / "half", Path(folder) / "whole"
-        halved(arguments.index, half)
         shutil.copytree(arguments.index, whole)
+        if arguments.deep:
+            _report(deep(whole), arguments.json)
+            return
+        halved(arguments.index, half)
         found = []
         for path in (half, whole):
             command = [sys.executable, "-m", "benchmarks.audit_cost", str(path), "--one"]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found.append(json.loads(done.stdout))
     document = {"measured": found, "extrapolated": extrapolate(found[0], found[1], LARGE)}
+    _report(document, arguments.json)
+
+
+def _report(document: dict, file: Path | None) -> None:
     print(json.dumps(document, indent=1))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if file:
+        file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ JUDGING = (
     *_runs("partly", (0,), ("pairs",)),
     *_runs("mostly", (0,), ("uniform", "similar")),
 )
-"""Models that it is judged on, with a noise and a degree among them that it was not chosen on."""
+"""Models that it is judged on, more thoroughly memorised ones among them."""
 
 
 def flip(labels: np.ndarray, logits: np.ndarray, rate: float, how: str, seed: int) -> np.ndarray:
