@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,10 +20,16 @@ from .errors import LockedError
 
 LOCK_FILE = "writer.lock"
 
+_PAUSE_S = 0.02
+
 
 @contextmanager
-def hold_writer_lock(folder: Path) -> Iterator[None]:
+def hold_writer_lock(folder: Path, patience: float = 0) -> Iterator[None]:
     """Hold the writer lock of a database folder for the length of the block.
+
+    Args:
+        folder: of the database.
+        patience: seconds to wait for a holder to be done.
 
     Raises:
         LockedError: another process (or another handle of this one) is writing; names it.
@@ -32,16 +39,25 @@ def hold_writer_lock(folder: Path) -> Iterator[None]:
     with disk_errors(folder):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(_refusal(folder, path)) from None
+        deadline = time.monotonic() + patience
+        while not _taken(descriptor):
+            if time.monotonic() >= deadline:
+                raise LockedError(_refusal(folder, path))
+            time.sleep(_PAUSE_S)
         with disk_errors(folder):
             os.truncate(descriptor, 0)
             os.write(descriptor, json.dumps(_holder()).encode())
         yield
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _holder() -> dict[str, str | int]:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 STATISTICS_FILE = "statistics.npz"
 _ROW = "_rowid"
+_PATIENCE_S = 1.0
 
 
 class Store:
@@ -248,17 +249,20 @@ class Store:
     # -- writing --------------------------------------------------------------------------
 
     @contextmanager
-    def writer(self) -> Iterator[None]:
+    def writer(self, patience: float = _PATIENCE_S) -> Iterator[None]:
         """Hold the database's writer lock; may be nested.
 
         Leftovers of killed writers are swept as soon as the lock is held.
+
+        Args:
+            patience: seconds to wait for another holder, who may only have looked after a version.
 
         Raises:
             LockedError: another process is writing.
         """
         with self._mutex, ExitStack() as stack:
             if self._depth == 0:
-                stack.enter_context(hold_writer_lock(self.path))
+                stack.enter_context(hold_writer_lock(self.path, patience))
                 sweep(self.path)
             self._depth += 1
             try:
@@ -342,10 +346,12 @@ class Store:
         """Go back to the last good version of a table.
 
         While another process is writing there is nothing to mend: what it committed is whole, and
-        it is about to be synced.
+        it is about to be synced. It may have been acknowledged since this store looked.
         """
-        with suppress(LockedError), self.writer():
-            recover(self.path, name, lambda: self._is_readable(name))
+        with suppress(LockedError), self.writer(patience=0):
+            newest = newest_version(table_folder(self.path, name))
+            if newest != read_acknowledged(self.path).get(name):
+                recover(self.path, name, lambda: self._is_readable(name))
 
     def _refuse_short_files(self, name: str) -> None:
         """Take a version back in which the disk lost a write.

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from indexer.check import CheckReport, check_database
 from indexer.compact import compact_database
 from indexer.errors import IncompatibleIndexError, LockedError, StoreError
+from indexer.lock import hold_writer_lock
 from indexer.manifest import MANIFEST_FILE
 from indexer.migration import migrate
 from indexer.pipeline import IndexSettings, index_dataset
@@ -155,6 +158,18 @@ for start in range(30, 230, 10):
     batches = sample_batches(start, 10)
     store.append_samples(pa.RecordBatchReader.from_batches(sample_schema(), batches))
 """
+
+
+def test_a_writer_waits_for_a_holder_who_is_soon_done(tmp_path: Path) -> None:
+    store = make_database(tmp_path / "db")
+    lock = ExitStack()
+    lock.enter_context(hold_writer_lock(store.path))
+    with pytest.raises(LockedError), store.writer(patience=0):
+        pass
+    release = threading.Timer(0.1, lock.close)
+    release.start()
+    with store.writer(patience=60):
+        release.join()
 
 
 def test_a_reader_never_fails_beside_a_writer_in_another_process(tmp_path: Path) -> None:
