@@ -180,8 +180,8 @@ def _remarks_on_limits(machine: Figures, runs: list[Figures]) -> str:
   are two thirds of the multiplications, and those of a plain step; what is gained comes from the
   weight gradients and from GELU.
 
-Runs that are repeated differ by some hundredths. The ways of others keep the figures of the last run
-that they took part in.
+Runs that are repeated differ by some hundredths. The ways of others keep the figures of the last
+run that they took part in.
 
 Opacus gives wrong values on ConvNeXt (see its error). Errors of ResNets: where float32 rounds an
 activation's input to the other side of a kink than float64 does, filters move, most in deep
