@@ -74,8 +74,14 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file to be put in place of `path`, whole or not at all, and synced.
 
     Readers see the old content until the block ends, and the new one ever after. Where the block
-    raises, nothing changes.
+    raises, nothing changes. A link stays and its target changes; a device or pipe is written to.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        with path.open("wb") as file:
+            yield file
+        return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     partial = path.with_name(path.name + TEMPORARY)
     try:
         with partial.open("wb") as file:

@@ -1,0 +1,41 @@
+"""Putting a file in place of another."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from indexer.durability import replace_file
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with replace_file(path) as file:
+        file.write(b"first")
+    with pytest.raises(TypeError), replace_file(path) as file:
+        file.writelines([b"second", "no bytes"])
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere" / "file")
+    with replace_file(link) as file:
+        file.write(b"content")
+    assert link.is_symlink()
+    assert (tmp_path / "elsewhere" / "file").read_bytes() == b"content"
+
+
+def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    with replace_file(pipe) as file:
+        file.write(b"content")
+    reader.join()
+    assert read == [b"content"]
+    assert pipe.is_fifo()
