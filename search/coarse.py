@@ -6,8 +6,8 @@ unit vectors u, v and their rounded forms, Cauchy-Schwarz gives
     u v  <=  u' v' + |u - u'| + |v - v'| + |u - u'| |v - v'|,
 
 and the products of bytes are exact. Their right-hand side, an *upper bound*, leaves out nearly all
-rows that are not among the best of a query, for certain and at a quarter of the bytes and a third
-of the time of float32; the few left are scored by `search.cosine`. This is the approximation file
+rows that are not among the best of a query, for certain and at a quarter of the bytes of float32;
+the few left are scored by `search.cosine`. This is the approximation file
 of Weber, Schek and Blott (VLDB 1998) with products for distances. numkong multiplies the bytes;
 without it there are no coarse profiles.
 """

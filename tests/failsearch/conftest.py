@@ -1,6 +1,7 @@
 """A command line to drive in-process, and one small indexed data set for all commands."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,3 +64,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
               "--db", str(db)])  # fmt: skip
     assert not end.value.code
     return Place(folder / "images", made.model_folder, db)
+
+
+@pytest.fixture
+def own(place: Place, tmp_path: Path) -> Place:
+    """A copy of the database that a test may write to."""
+    return Place(
+        place.images, place.model, Path(shutil.copytree(place.db, tmp_path / "own.lancedb"))
+    )

@@ -1,7 +1,6 @@
 """The whole line through the command line, on real images and a real timm model."""
 
 import shutil
-import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -12,12 +11,10 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from scipy import sparse
 
 import failsearch
 from indexer.errors import StoreWarning
 from search.modes import rename_mode
-from tests.support.classifier import NAMES
 
 from .conftest import Place, Run
 
@@ -31,14 +28,6 @@ SAMPLE_KEYS = {
     "confidence",
     "loss",
 }
-
-
-@pytest.fixture
-def own(place: Place, tmp_path: Path) -> Place:
-    """A copy of the database that a test may write to."""
-    return Place(
-        place.images, place.model, Path(shutil.copytree(place.db, tmp_path / "own.lancedb"))
-    )
 
 
 def first_failure(run: Run, db: Path) -> str:
@@ -245,72 +234,6 @@ def test_explain_and_invert_write_pictures(run: Run, place: Place, tmp_path: Pat
         refused = run(*words, "--db", place.db, "--out", made["files"][0])
         assert refused.code == 2
         assert refused.err.splitlines()[-1].startswith("failsearch: cannot write to")
-
-
-def test_audit_gives_every_finding_a_reason(run: Run, own: Place, tmp_path: Path) -> None:
-    file, atlas = tmp_path / "findings.jsonl", tmp_path / "atlas.parquet"
-    found = run(
-        "audit", "--db", own.db, "--relabel", "--export", file, "--atlas", atlas, "--json"
-    ).document
-    assert set(found["findings"]) == {"labels", "duplicates", "causes", "filters"}
-    assert all(f["reason"] for kind in found["findings"].values() for f in kind)
-    assert file.exists()
-    assert {"x", "y", "neighbors", "mode"} <= set(pq.read_table(atlas).column_names)
-
-
-def test_audit_asks_cleanlab_and_writes_for_other_tools(
-    run: Run, own: Place, tmp_path: Path
-) -> None:
-    for extra in ("cleanlab", "cleanvision", "datasets"):
-        pytest.importorskip(extra)
-    atlas, folder, graph = (tmp_path / name for name in ("a.parquet", "fiftyone", "g.npz"))
-    ran = run(
-        *("audit", "--db", own.db, "--kind", "duplicates", "--kind", "duplicates", "--cleanlab"),
-        *("--atlas", atlas, "--fiftyone", folder, "--graph", graph, "--json"),
-    )
-    assert ran.code == 0
-    assert set(ran.document["findings"]) == {"duplicates", "cleanlab", "images"}
-    assert ran.document["written"] == [str(path) for path in (atlas, folder, graph)]
-    failures = run("info", "--db", own.db, "--json").document["failures"]
-    assert len(pq.read_table(atlas)) == len(list((folder / "data").iterdir())) == failures
-    assert sparse.load_npz(graph).shape == (240, 240)
-    # Every image is a noisy one in colour: nothing is repeated of what was found before.
-    text = run("audit", "--db", own.db, "--kind", "images", "--top", 1)
-    assert text.code == 0
-    assert text.out.startswith("\nimages: ")
-    assert not any(line.endswith(" ") for line in text.out.splitlines())
-
-
-@pytest.mark.parametrize("missing", ["cleanlab", "cleanvision", "datasets"])
-def test_a_missing_extra_is_said_before_the_audit(
-    run: Run, place: Place, monkeypatch: pytest.MonkeyPatch, missing: str
-) -> None:
-    monkeypatch.setitem(sys.modules, missing, None)
-    ran = run("audit", "--db", place.db, "--cleanlab")
-    assert ran.code == 2
-    assert ran.out == ""
-    assert len(ran.err.strip().splitlines()) == 1
-    assert "pip install 'failsearch[audit]'" in ran.err
-
-
-def test_an_audit_without_failures_says_so(run: Run, own: Place, tmp_path: Path) -> None:
-    # The same images, labelled as the model sees them.
-    rows = failsearch.open(own.db).store.read(["ref", "prediction_name"]).to_pylist()
-    manifest = own.images / "as-seen.csv"
-    lines = [f"{row['ref']},{row['prediction_name']}" for row in rows]
-    manifest.write_text("\n".join(["path,label", *lines]))
-    db = tmp_path / "flawless.lancedb"
-    seen = {row["prediction_name"] for row in rows}
-    numbers = [f"--class-map={name}={NAMES.index(name)}" for name in sorted(seen)]
-    made = run("index", manifest, "--model", f"local-dir:{own.model}", "--db", db, *numbers)
-    manifest.unlink()
-    assert made.code == 0, made.err
-    ran = run("audit", "--db", db)
-    assert ran.code == 0
-    assert "filters: 0 findings" in ran.out
-    refused = run("audit", "--db", db, "--atlas", tmp_path / "a.parquet")
-    assert refused.code == 2
-    assert "at least three failures" in refused.err
 
 
 def test_add_standardizes_with_the_stored_statistics(run: Run, own: Place, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from indexer.errors import (
 )
 from indexer.pipeline import add_dataset
 from indexer.progress import silent
-from indexer.statistics import recover_raw
 from indexer.store import Store
+from tests.support.raw_profiles import recover_raw
 from tests.support.tiny_run import (
     SETTINGS,
     Death,

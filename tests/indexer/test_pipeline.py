@@ -17,8 +17,8 @@ from indexer.errors import (
 )
 from indexer.saliency.layout import profile_layout
 from indexer.saliency.reference import SelfCheck, reference_profiles
-from indexer.statistics import recover_raw
 from indexer.store import Store
+from tests.support.raw_profiles import recover_raw
 from tests.support.tiny_run import (
     CLASSES,
     SETTINGS,

@@ -13,9 +13,9 @@ from indexer.statistics import (
     RunningStatistics,
     Statistics,
     pack_signs,
-    recover_raw,
     standardize,
 )
+from tests.support.raw_profiles import recover_raw
 
 PROFILES = arrays(
     np.float32,

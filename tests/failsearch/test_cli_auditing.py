@@ -1,0 +1,79 @@
+"""`failsearch audit`: findings, exports, other tools and their absence."""
+
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from scipy import sparse
+
+import failsearch
+from tests.support.classifier import NAMES
+
+from .conftest import Place, Run
+
+
+def test_audit_gives_every_finding_a_reason(run: Run, own: Place, tmp_path: Path) -> None:
+    file, atlas = tmp_path / "findings.jsonl", tmp_path / "atlas.parquet"
+    found = run(
+        "audit", "--db", own.db, "--relabel", "--export", file, "--atlas", atlas, "--json"
+    ).document
+    assert set(found["findings"]) == {"labels", "duplicates", "causes", "filters"}
+    assert all(f["reason"] for kind in found["findings"].values() for f in kind)
+    assert file.exists()
+    assert {"x", "y", "neighbors", "mode"} <= set(pq.read_table(atlas).column_names)
+
+
+def test_audit_asks_cleanlab_and_writes_for_other_tools(
+    run: Run, own: Place, tmp_path: Path
+) -> None:
+    for extra in ("cleanlab", "cleanvision", "datasets"):
+        pytest.importorskip(extra)
+    atlas, folder, graph = (tmp_path / name for name in ("a.parquet", "fiftyone", "g.npz"))
+    ran = run(
+        *("audit", "--db", own.db, "--kind", "duplicates", "--kind", "duplicates", "--cleanlab"),
+        *("--atlas", atlas, "--fiftyone", folder, "--graph", graph, "--json"),
+    )
+    assert ran.code == 0
+    assert set(ran.document["findings"]) == {"duplicates", "cleanlab", "images"}
+    assert ran.document["written"] == [str(path) for path in (atlas, folder, graph)]
+    failures = run("info", "--db", own.db, "--json").document["failures"]
+    assert len(pq.read_table(atlas)) == len(list((folder / "data").iterdir())) == failures
+    assert sparse.load_npz(graph).shape == (240, 240)
+    # Every image is a noisy one in colour: nothing is repeated of what was found before.
+    text = run("audit", "--db", own.db, "--kind", "images", "--top", 1)
+    assert text.code == 0
+    assert text.out.startswith("\nimages: ")
+    assert not any(line.endswith(" ") for line in text.out.splitlines())
+
+
+@pytest.mark.parametrize("missing", ["cleanlab", "cleanvision", "datasets"])
+def test_a_missing_extra_is_said_before_the_audit(
+    run: Run, place: Place, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    ran = run("audit", "--db", place.db, "--cleanlab")
+    assert ran.code == 2
+    assert ran.out == ""
+    assert len(ran.err.strip().splitlines()) == 1
+    assert "pip install 'failsearch[audit]'" in ran.err
+
+
+def test_an_audit_without_failures_says_so(run: Run, own: Place, tmp_path: Path) -> None:
+    # The same images, labelled as the model sees them.
+    rows = failsearch.open(own.db).store.read(["ref", "prediction_name"]).to_pylist()
+    manifest = own.images / "as-seen.csv"
+    lines = [f"{row['ref']},{row['prediction_name']}" for row in rows]
+    manifest.write_text("\n".join(["path,label", *lines]))
+    db = tmp_path / "flawless.lancedb"
+    seen = {row["prediction_name"] for row in rows}
+    numbers = [f"--class-map={name}={NAMES.index(name)}" for name in sorted(seen)]
+    made = run("index", manifest, "--model", f"local-dir:{own.model}", "--db", db, *numbers)
+    manifest.unlink()
+    assert made.code == 0, made.err
+    ran = run("audit", "--db", db)
+    assert ran.code == 0
+    assert "filters: 0 findings" in ran.out
+    refused = run("audit", "--db", db, "--atlas", tmp_path / "a.parquet")
+    assert refused.code == 2
+    assert "at least three failures" in refused.err
