@@ -44,7 +44,7 @@ def bounds_of(keys: np.ndarray, columns: int) -> np.ndarray:
     return found
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     width=st.sampled_from([1, 3, 64, 500, 30_000, 70_000]),
     tail=st.floats(0.1, 3),

@@ -8,7 +8,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import FilterError
@@ -133,7 +133,6 @@ HOSTILE = [
     "' OR '1'='1", "'; DROP TABLE samples; --", "\u2028", "é", "日本", "{}", "$1", "?", "NULL",
     "", "true", "x'00'",
 ]  # fmt: skip
-SHARED_TABLE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 TEXTS = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=8))
 
 
@@ -148,7 +147,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> lancedb.DBConnection:
     value=TEXTS,
     sign=st.sampled_from(sorted(OPERATORS)),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=SHARED_TABLE)
+@settings(max_examples=60)
 def test_strings_compare_as_in_python(
     database: lancedb.DBConnection, rows: list[str | None], value: str, sign: str
 ) -> None:
@@ -177,7 +176,7 @@ def _unsigned_zero(value: float) -> float:
     value=st.one_of(st.floats(-1e38, 1e38), st.just(0.9)),
     sign=st.sampled_from(sorted(OPERATORS)),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=SHARED_TABLE)
+@settings(max_examples=40)
 def test_numbers_compare_at_the_precision_of_the_column(
     database: lancedb.DBConnection, rows: list[float], value: float, sign: str
 ) -> None:

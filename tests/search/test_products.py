@@ -19,7 +19,7 @@ def column_of(rows: np.ndarray, *cuts: int) -> Column:
     return Column(tuple(np.split(rows, cuts)), rows.shape[1])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     width=st.sampled_from([1, 3, 511, 512, 513, 1500, 5000, 40_000]),
     queries=st.integers(1, 3),
@@ -71,7 +71,6 @@ def test_half_floats_are_multiplied_as_they_lie() -> None:
     assert (half_dots(np.zeros((1, 300), np.float32)) or dots)(rows).tolist() == [[0.0] * 5]
 
 
-@settings(deadline=None)
 @given(
     positions=st.lists(st.integers(0, 29), max_size=60),
     size=st.integers(1, 40),

@@ -37,12 +37,7 @@ def test_every_answer_is_as_described(operations: list[APIOperation], mode: Gene
         if mode is GenerationMode.NEGATIVE and not (operation.query or operation.body):
             continue  # nothing to be wrong about
 
-        @settings(
-            max_examples=EXAMPLES,
-            derandomize=True,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )
+        @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
         @given(case=operation.as_strategy(generation_mode=mode))
         def check(case: Case) -> None:
             case.call_and_validate(headers={TOKEN_HEADER: GUARD.form_token})

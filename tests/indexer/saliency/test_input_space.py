@@ -141,7 +141,7 @@ def test_chosen_columns_replace_the_top():
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     padding=st.sampled_from(["same", "valid", 0, 1, (2, 1)]),
     kernel=st.sampled_from([1, 2, 3, (3, 2)]),

@@ -39,7 +39,7 @@ def _pair(low, high):
     return st.tuples(st.integers(low, high), st.integers(low, high))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(layers())
 def test_every_route_computes_the_same(case):
     x, weight, bias, conv = case

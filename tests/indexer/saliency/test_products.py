@@ -57,7 +57,7 @@ def per_sample_gradients(x, g, weight, conv):
     return torch.stack(rows)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(convolutions())
 def test_general_formulas(case):
     x, g, weight, conv = case
@@ -69,7 +69,7 @@ def test_general_formulas(case):
     torch.testing.assert_close(Dispatcher().conv(x, g, weight, conv).rowsum(x, g), rows)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(convolutions(pointwise=True))
 def test_pointwise_formula(case):
     x, g, weight, conv = case
@@ -78,7 +78,7 @@ def test_pointwise_formula(case):
     torch.testing.assert_close(Dispatcher().conv(x, g, weight, conv).rowsum(x, g), rows)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(convolutions(depthwise=True))
 def test_depthwise_formula(case):
     x, g, weight, conv = case

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import gammaln, softmax
 
@@ -67,7 +67,6 @@ def test_usual_mistakes_make_their_kind_more_suspicious() -> None:
     assert suggested.tolist() == [3, 4]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(3, 8), st.integers(1, 60))
 def test_the_strength_of_chance_is_the_likeliest(seed: int, classes: int, count: int) -> None:
     random = np.random.default_rng(seed)
@@ -91,7 +90,6 @@ def test_the_strength_of_chance_is_the_likeliest(seed: int, classes: int, count:
     assert likelihood(mistakes.chance / CAUTION) == pytest.approx(best, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 6))
 def test_belief_stays_a_probability(seed: int, classes: int) -> None:
     random = np.random.default_rng(seed)

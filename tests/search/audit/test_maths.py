@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import false_discovery_control, mannwhitneyu
@@ -15,7 +15,6 @@ from search.audit.duplicates import NEAR_BITS, _candidates
 from search.audit.pictures import PROPERTIES, difference_hash, measure
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(6, 40), st.integers(6, 40), st.booleans())
 def test_one_class_is_the_rank_sum_test(seed: int, m: int, n: int, ties: bool) -> None:
     random = np.random.default_rng(seed)
@@ -45,7 +44,6 @@ def test_what_is_typical_of_a_class_is_no_cause() -> None:
     assert compared.p_value > 0.01
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=40), st.sampled_from([0.01, 0.1, 0.5]))
 def test_discoveries_follow_benjamini_and_hochberg(p_values: list[float], rate: float) -> None:
     p = np.array(p_values)
@@ -54,7 +52,6 @@ def test_discoveries_follow_benjamini_and_hochberg(p_values: list[float], rate: 
     assert (discoveries(p, rate)[surely] == (adjusted <= rate)[surely]).all()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_no_pair_of_close_hashes_is_missed(seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -22,7 +22,6 @@ matrices = arrays(
 )
 
 
-@settings(deadline=None)
 @given(matrices, st.sampled_from(TRANSFORMS))
 def test_tempering_keeps_signs_and_order(profiles: np.ndarray, transform: str) -> None:
     tempered = temper(profiles, transform, np.zeros(6, np.float32))
@@ -36,7 +35,6 @@ def test_peaks_are_the_excess_over_the_threshold() -> None:
     assert temper(profile, "peaks", np.ones(3, np.float32)).tolist() == [[2, -2, 0]]
 
 
-@settings(deadline=None)
 @given(matrices)
 def test_balanced_layers_have_equal_energy(profiles: np.ndarray) -> None:
     profiles = profiles + np.float32(0.5)
@@ -86,7 +84,6 @@ def test_few_failures_are_cut_more_coarsely(failures: int, groups: int) -> None:
     assert abs(found.max() + 1 - groups) <= 1
 
 
-@settings(deadline=None)
 @given(matrices)
 def test_cohesion_is_the_mean_cosine_of_pairs(vectors: np.ndarray) -> None:
     members = unit_rows(vectors)

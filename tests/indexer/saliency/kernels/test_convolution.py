@@ -21,7 +21,7 @@ def _maps(*shape: int) -> torch.Tensor:
     return torch.randn(*shape).to(memory_format=CHANNELS_LAST)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     batch=st.integers(0, 3),
     inputs=st.sampled_from([64, 128]),

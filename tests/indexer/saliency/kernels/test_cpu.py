@@ -57,7 +57,7 @@ def test_layers(name: str, layout: str, path: str) -> None:
 
 
 @built
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=cases())
 def test_any_convolution(case: Case) -> None:
     expected = reference(case)
@@ -68,7 +68,7 @@ def test_any_convolution(case: Case) -> None:
 
 
 @built
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     inputs=st.sampled_from([32, 64, 96]),
     outputs=st.sampled_from([16, 48, 80]),

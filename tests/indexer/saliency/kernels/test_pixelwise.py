@@ -39,7 +39,7 @@ def finishes(draw, shape):
     return Finish(residual, None if gate is Gate.OPEN else factor, gate)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_every_shape_and_layout(data) -> None:
     number = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
