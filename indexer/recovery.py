@@ -31,6 +31,6 @@ def recover(database: Path, name: str, is_readable: Callable[[], bool]) -> None:
             f"version {version} of table {name} in {database} is unreadable and was set aside as "
             f"{target}; going on with the version before it",
             StoreWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     raise StoreError(f"no version of table {name} in {database} is readable")

@@ -1,20 +1,15 @@
-"""The database of an index: the only place that knows lancedb.
+"""The database of an index.
 
 A database is a folder: Lance tables (`samples`, `rejects`, `modes`, ...), `manifest.json`,
-`statistics.npz` and the lock. lancedb takes a second to import, so it is imported when samples are
-first read or a table is written; opening a database and reading its small tables do without it.
+`statistics.npz` and the lock. Opening one and reading its small tables do without lancedb.
 """
 
 # pyright: reportAttributeAccessIssue=false
 # (pyarrow makes its compute functions at import, where no type checker sees them)
 
 import json
-import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -23,47 +18,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .copies import read_through_copy
-from .durability import disk_errors, replace_file, store_errors, sync_files, sync_path
-from .errors import LockedError, StoreError, UnknownSampleError
-from .lance_footer import short_files
-from .lock import hold_writer_lock
+from .durability import disk_errors, replace_file, store_errors, sync_path
+from .errors import StoreError, UnknownSampleError
 from .manifest import MANIFEST_FILE, Manifest, read_manifest
 from .migration import migrate
-from .recovery import recover
 from .schema import ID, METRIC, PROFILE, SAMPLES
 from .statistics import Statistics
-from .versions import (
-    acknowledge,
-    list_files,
-    newest_version,
-    read_acknowledged,
-    sweep,
-    table_folder,
-    table_names,
-)
+from .tables import Tables
+from .versions import newest_version, table_folder
 
 if TYPE_CHECKING:
-    from lancedb.db import DBConnection
     from lancedb.table import Table
 
 Answer = TypeVar("Answer")
 STATISTICS_FILE = "statistics.npz"
 _ROW = "_rowid"
-_PATIENCE_S = 1.0
 
 
-class Store:
-    """One database folder, open for reading, and for writing under its lock.
-
-    Reads always see the newest version. Writes are synced to disk before the call returns. An
-    instance may be shared between threads.
-    """
+class Store(Tables):
+    """One database folder, open for reading, and for writing under its lock."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._tables: dict[str, Table] = {}
-        self._mutex = threading.RLock()
-        self._depth = 0
+        super().__init__(path)
         self._numbers: tuple[int, pa.Table] | None = None  # version, (id, row number) of all rows
 
     # -- life of a database ---------------------------------------------------------------
@@ -79,10 +55,7 @@ class Store:
         store = cls(Path(path))
         migrate(store.path)
         _ = store.manifest  # fails here rather than at the first use
-        known = read_acknowledged(store.path)
-        for name in table_names(store.path):
-            if newest_version(table_folder(store.path, name)) != known.get(name):
-                store._recover(name)
+        store.look_after_tables()
         return store
 
     @classmethod
@@ -193,12 +166,11 @@ class Store:
 
     def _rows(self, wanted: pa.StringArray, names: list[str]) -> pa.Table | None:
         """Return samples in the order wanted, None where the row numbers at hand are outdated."""
-        table = self.table(SAMPLES)
-        if self._numbers is None or self._numbers[0] != self.version:
-            version = self.version
+        table, numbers, version = self.table(SAMPLES), self._numbers, self.version
+        if numbers is None or numbers[0] != version:
             known = table.search().select([ID]).with_row_id(True).to_arrow()
-            self._numbers = version, known.combine_chunks()
-        known = self._numbers[1].filter(pc.is_in(self._numbers[1][ID], value_set=wanted))
+            numbers = self._numbers = version, known.combine_chunks()
+        known = numbers[1].filter(pc.is_in(numbers[1][ID], value_set=wanted))
         missing = wanted.filter(pc.invert(pc.is_in(wanted, value_set=known[ID])))
         if len(missing):
             raise UnknownSampleError(f"no sample {missing[0].as_py()!r} in {self.path}")
@@ -218,77 +190,7 @@ class Store:
         with store_errors(f"read {name} of {self.path}"):
             return read_through_copy(self.path, name, lambda: self.table(name).to_arrow())
 
-    def table(self, name: str) -> "Table":
-        """Return lancedb's own handle of a table, following its newest version.
-
-        Raises:
-            StoreError: no such table, or no readable version of it.
-        """
-        if name not in self._tables:
-            folder = table_folder(self.path, name)
-            if not newest_version(folder):
-                raise StoreError(f"{self.path} has no table {name}")
-            try:
-                self._tables[name] = self._connection.open_table(name)
-            except (RuntimeError, ValueError, OSError):
-                self._recover(name)
-                self._tables[name] = self._connection.open_table(name)
-        return self._tables[name]
-
-    def table_at(self, name: str, version: int) -> "Table":
-        """Return lancedb's own handle of one version of a table, which stays at that version.
-
-        Raises:
-            StoreError: the version is gone, or cannot be read.
-        """
-        with store_errors(f"read version {version} of {name} of {self.path}"):
-            table = self._connection.open_table(name)
-            table.checkout(version)
-            return table
-
     # -- writing --------------------------------------------------------------------------
-
-    @contextmanager
-    def writer(self, patience: float = _PATIENCE_S) -> Iterator[None]:
-        """Hold the database's writer lock; may be nested.
-
-        Leftovers of killed writers are swept as soon as the lock is held.
-
-        Args:
-            patience: seconds to wait for another holder, who may only have looked after a version.
-
-        Raises:
-            LockedError: another process is writing.
-        """
-        with self._mutex, ExitStack() as stack:
-            if self._depth == 0:
-                stack.enter_context(hold_writer_lock(self.path, patience))
-                sweep(self.path)
-            self._depth += 1
-            try:
-                yield
-            finally:
-                self._depth -= 1
-
-    @contextmanager
-    def commit(self, name: str) -> Iterator["DBConnection"]:
-        """Write to a table inside the block; on leaving it everything new is synced.
-
-        Yields:
-            The lancedb connection.
-
-        Raises:
-            StoreError: the write failed; the table is as it was before.
-        """
-        folder = table_folder(self.path, name)
-        with self.writer(), store_errors(f"write {name} to {self.path}"):
-            before = list_files(folder)
-            yield self._connection
-            after = list_files(folder)
-            new = [path for path, changed in after.items() if before.get(path) != changed]
-            sync_files(new, root=self.path)
-            self._refuse_short_files(name)
-            acknowledge(self.path, name, newest_version(folder))
 
     def discard_tables(self) -> None:
         """Delete all tables of an index that was never published; whoever made them is dead."""
@@ -335,52 +237,3 @@ class Store:
             self._tables.pop(name, None)
             exists = newest_version(table_folder(self.path, name))
             connection.create_table(name, rows, mode="overwrite" if exists else "create")
-
-    # -- recovery -------------------------------------------------------------------------
-
-    @cached_property
-    def _connection(self) -> "DBConnection":
-        return _connect(self.path)
-
-    def _recover(self, name: str) -> None:
-        """Go back to the last good version of a table.
-
-        While another process is writing there is nothing to mend: what it committed is whole, and
-        it is about to be synced. It may have been acknowledged since this store looked.
-        """
-        with suppress(LockedError), self.writer(patience=0):
-            newest = newest_version(table_folder(self.path, name))
-            if newest != read_acknowledged(self.path).get(name):
-                recover(self.path, name, lambda: self._is_readable(name))
-
-    def _refuse_short_files(self, name: str) -> None:
-        """Take a version back in which the disk lost a write.
-
-        Lance 13 commits a file although one of its writes failed, and the file is short then.
-        """
-        if self._is_readable(name, columns=1):
-            return
-        recover(self.path, name, lambda: self._is_readable(name))
-        raise StoreError(
-            f"the disk lost part of what was written to {name} of {self.path}: what was there "
-            "before is untouched; check the disk and repeat the same command"
-        )
-
-    def _is_readable(self, name: str, columns: int | None = None) -> bool:
-        """Read the first columns of a table, all by default, and look at the ends of its files."""
-        self._tables.pop(name, None)
-        try:
-            table = _connect(self.path).open_table(name)  # afresh: a cache would hide the damage
-            for _ in table.search().select(table.schema.names[:columns]).to_batches():
-                pass
-            return not short_files(table_folder(self.path, name))
-        except (RuntimeError, ValueError, OSError):
-            return False
-
-
-def _connect(path: Path) -> "DBConnection":
-    # lance writes warnings of its clustering to stderr by the dozen; users asked for none of it.
-    os.environ.setdefault("LANCEDB_LOG", "error")
-    import lancedb
-
-    return lancedb.connect(path, read_consistency_interval=timedelta(0))

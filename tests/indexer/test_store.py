@@ -134,7 +134,9 @@ def test_an_unreadable_newest_version_is_set_aside(database: Store, damage: str)
         (data,) = set(samples.rglob("*.lance")) - before
         data.write_bytes(data.read_bytes()[:100])
     else:
-        manifest.write_bytes(b"" if damage == "empty manifest" else np.random.bytes(500))
+        manifest.write_bytes(
+            b"" if damage == "empty manifest" else np.random.default_rng(0).bytes(500)
+        )
     with pytest.warns(StoreWarning, match="version 2 of table samples .* set aside"):
         reopened = Store.open(database.path)
     assert reopened.count() == 30
@@ -162,7 +164,7 @@ def test_a_commit_of_which_the_disk_lost_a_write_is_taken_back(
         "samples": lambda: database.append_samples(sample_reader(30, 5)),
         "rejects": lambda: database.append_table("rejects", rejects),
     }
-    monkeypatch.setattr("indexer.store.sync_files", lose_a_write)
+    monkeypatch.setattr("indexer.tables.sync_files", lose_a_write)
     with pytest.raises(StoreError, match=f"lost part of what was written to {table}"):
         append[table]()
     assert read_acknowledged(database.path) == acknowledged
