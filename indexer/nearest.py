@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from lancedb.table import AsyncTable
 
 
+_WAY_OUT = "build it again by `failsearch build-ann` or search by --exact"
+
+
 class NearestRows:
     """The profiles of one version of a table, searched by its index.
 
@@ -52,10 +55,10 @@ class NearestRows:
             StoreError: the index cannot be read.
         """
         asked = self._table.query().nearest_to(query).column(PROFILE).distance_type(METRIC)
-        asked = asked.minimum_nprobes(probes).maximum_nprobes(probes).limit(count)
-        asked = asked.select(["_distance"]).with_row_id().fast_search()
+        asked = asked.nprobes(probes).limit(count).select(["_distance"])
+        asked = asked.with_row_id().fast_search()
         asked = asked.where(where) if where else asked
-        with store_errors("search the approximate index"):
+        with store_errors(f"search the approximate index, {_WAY_OUT}"):
             return self._run(asked.to_arrow())
 
 

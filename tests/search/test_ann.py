@@ -1,5 +1,6 @@
 """The approximate path: exact scores, honest margins, and no index that does not fit."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from lancedb.index import IvfRq
 
-from indexer.errors import SettingError
+from indexer.errors import SettingError, StoreError
 from indexer.store import Store
 from search import ann
 from search.ann import AnnIndex, build_ann, open_ann, read_report
@@ -146,6 +147,18 @@ def test_an_index_of_another_metric_is_not_used(tmp_path: Path) -> None:
         config = IvfRq(distance_type="l2", num_partitions=1)
         store.table("samples").create_index("profile", config=config)
     assert open_ann(snapshot(store)) is None
+
+
+def test_an_index_without_its_files_is_named_with_the_way_out(tmp_path: Path) -> None:
+    store = make_index(tmp_path / "broken", rows=400)
+    build_ann(store, partitions=25)  # more than lancedb probes unless told
+    shutil.rmtree(store.path / "samples.lance" / "_indices")
+    opened = Store.open(store.path)
+    with pytest.raises(StoreError, match="build-ann"):
+        search(opened, "r1", SearchSettings(method="ann"))
+    assert search(opened, "r1", SearchSettings(method="exact")).complete
+    build_ann(opened)
+    assert search(Store.open(store.path), "r1", SearchSettings(method="ann")).method == "ann"
 
 
 def test_filters_reach_the_index(indexed: Store) -> None:
