@@ -24,7 +24,8 @@ from benchmarks.planted.memorised import CHOOSING, JUDGING, Noisy, flip
 from indexer.schema import EMBEDDING, ID, LOGITS
 from indexer.store import Store
 from search.audit.belief import NEIGHBOUR_WEIGHT, believe, posterior, suggest
-from search.audit.labels import CANDIDATES
+from search.audit.copies import look_twice
+from search.audit.labels import CANDIDATES, DEEP_CANDIDATES
 from search.audit.settings import AuditSettings
 from search.graph import knn_graph
 from search.modes.evidence import dense
@@ -47,8 +48,8 @@ class Case:
         embeddings: float32 [n, E].
         right: int64 [n].
         given: int64 [n].
-        rows: of the candidates, those of highest loss, int64 [m].
-        copies: logits of altered copies of the candidates, float32 [a, m, C].
+        rows: of the deep audit's candidates, those of highest loss, int64 [m].
+        copies: logits of both pairs of altered copies of these, float32 [4, m, C].
     """
 
     name: str
@@ -60,9 +61,9 @@ class Case:
     copies: np.ndarray
 
 
-def candidates(logits: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Return the rows that the audit looks at closely, int64 [m]."""
-    return np.sort(np.argsort(-losses(logits, given), kind="stable")[:CANDIDATES])
+def candidates(logits: np.ndarray, given: np.ndarray, count: int) -> np.ndarray:
+    """Return the rows of highest loss, which the audit looks at closely, int64 [m]."""
+    return np.sort(np.argsort(-losses(logits, given), kind="stable")[:count])
 
 
 def losses(logits: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -72,7 +73,7 @@ def losses(logits: np.ndarray, given: np.ndarray) -> np.ndarray:
 
 def held_out_cases(store: Store, seeds: int, cache: Path) -> Iterator[Case]:
     """Yield an index's samples with planted noise at every rate, of every kind."""
-    from failsearch.altered import SecondLook, trusted
+    from failsearch.altered import SecondLook
 
     table = store.read([ID, LOGITS, EMBEDDING, "label"])
     logits, embeddings = (dense(table[n].combine_chunks()) for n in (LOGITS, EMBEDDING))
@@ -83,23 +84,24 @@ def held_out_cases(store: Store, seeds: int, cache: Path) -> Iterator[Case]:
         for rate in RATES
         for seed in range(seeds)
     ]
-    chosen = [candidates(logits, given) for _, given in labels]
-    path = cache / f"held-out-{store.manifest.model['weights_digest'][:12]}-{seeds}.npz"
+    chosen = [candidates(logits, given, DEEP_CANDIDATES) for _, given in labels]
+    path = cache / f"copies-{store.manifest.model['weights_digest'][:12]}-{seeds}.npz"
     if not path.exists():
         needed = np.unique(np.concatenate(chosen))
         ids = table[ID].take(needed).to_pylist()
-        np.savez(path, rows=needed, copies=SecondLook(store).logits(ids))
+        copies = np.concatenate([SecondLook(store).logits(ids, pair) for pair in (0, 1)])
+        np.savez(path, rows=needed, copies=copies)
     with np.load(path) as stored:
         known, copies = stored["rows"], stored["copies"]
     for (name, given), rows in zip(labels, chosen, strict=True):
-        told = trusted(copies[:, np.searchsorted(known, rows)], logits[rows])
-        yield Case(name, logits, embeddings, right, given, rows, told)
+        made = copies[:, np.searchsorted(known, rows)]
+        yield Case(name, logits, embeddings, right, given, rows, made)
 
 
 def memorised_cases(runs: tuple[Noisy, ...], cifar: Path, cache: Path) -> Iterator[Case]:
     """Yield the training images of small models that were trained on 5 % noise."""
     for run in runs:
-        path = cache / f"{run.name}.npz"
+        path = cache / f"{run.name}-outputs.npz"
         if not path.exists():
             _memorise(run, cifar, cache, path)
         with np.load(path) as stored:
@@ -127,27 +129,48 @@ def single_signals(case: Case, shares: np.ndarray) -> dict[str, np.ndarray]:
 
 def rankings(case: Case, shares: np.ndarray) -> dict[str, Ranking]:
     """Return the audit's ranking, and those with a part of it left out or added."""
-    logits, given = case.logits[case.rows], case.given[case.rows]
-    near, shown = shares[case.rows], case.copies
+    rows = candidates(case.logits, case.given, CANDIDATES)
+    logits, given, near = case.logits[rows], case.given[rows], shares[rows]
     beliefs = {
         OURS: believe(logits, near, given)[0],
-        DEEP: believe(logits, near, given, shown)[0],
         "audit without neighbours": believe(logits, None, given)[0],
         "audit without mistakes": posterior(logits, near, NEIGHBOUR_WEIGHT),
+    }
+    found = {name: _ranking(case, rows, p) for name, p in beliefs.items()}
+    few = np.searchsorted(case.rows, rows)
+    beliefs = _deep_beliefs(case, shares, np.arange(len(case.rows)))
+    found |= {name: _ranking(case, case.rows, p) for name, p in beliefs.items()}
+    found["deep, fewer candidates"] = _ranking(case, rows, _deep_beliefs(case, shares, few)[DEEP])
+    return found
+
+
+def _deep_beliefs(case: Case, shares: np.ndarray, few: np.ndarray) -> dict[str, np.ndarray]:
+    """Return beliefs [m, C] about a few of the candidates, looked at as the deep audit does."""
+    from failsearch.altered import trusted
+
+    rows = case.rows[few]
+    logits, given, near = case.logits[rows], case.given[rows], shares[rows]
+
+    def look(positions: np.ndarray, pair: int) -> np.ndarray:
+        made = case.copies[2 * pair : 2 * pair + 2, few[positions]]
+        return trusted(made, logits[positions])
+
+    shown = look_twice(look, logits, near, given)
+    return {
+        DEEP: believe(logits, near, given, shown)[0],
         "deep without neighbours": believe(logits, None, given, shown)[0],
         "deep without mistakes": posterior(logits, near, NEIGHBOUR_WEIGHT, shown),
-        "deep without mirrored": believe(logits, near, given, shown[:4])[0],
-        "deep without shifted": believe(logits, near, given, shown[4:])[0],
+        "deep without mirrored": believe(logits, near, given, shown[::2])[0],
+        "deep without second pair": believe(logits, near, given, shown[:2])[0],
     }
-    return {name: _ranking(case, p) for name, p in beliefs.items()}
 
 
-def _ranking(case: Case, p: np.ndarray) -> Ranking:
-    """Rank the candidates by belief p [m, C] before all others, which come by their loss."""
+def _ranking(case: Case, rows: np.ndarray, p: np.ndarray) -> Ranking:
+    """Rank candidates by belief p [m, C] before all others, which come by their loss."""
     suspicion = losses(case.logits, case.given) - 1e6
     suggested = suggest(case.logits.astype(np.float64) + 1e6, case.given)[1]
-    given_p, suggested[case.rows] = suggest(p, case.given[case.rows])
-    suspicion[case.rows] = -np.log(np.maximum(given_p, 1e-300))
+    given_p, suggested[rows] = suggest(p, case.given[rows])
+    suspicion[rows] = -np.log(np.maximum(given_p, 1e-300))
     return suspicion, suggested
 
 
@@ -206,17 +229,32 @@ def main() -> None:
             graphs[id(case.embeddings)] = knn_graph(case.embeddings, NEIGHBOURS)
         found = measure(case, graphs[id(case.embeddings)])
         outcomes.setdefault(case.name, []).append(found)
-    means = {
-        name: {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+    report(outcomes, arguments.json)
+
+
+def report(outcomes: dict[str, list[dict[str, float]]], file: Path | None) -> None:
+    """Print the means of every case, and of what was measured more than once the range as well."""
+    document = {
+        name: {
+            "measured": len(found),
+            **{
+                of: {key: float(f([one[key] for one in found])) for key in found[0]}
+                for of, f in (("mean", np.mean), ("lowest", np.min), ("highest", np.max))
+            },
+        }
         for name, found in outcomes.items()
     }
-    columns = list(next(iter(means.values())))
+    columns = list(next(iter(outcomes.values()))[0])
     print("| case | " + " | ".join(columns) + " |")
     print("|---" * (len(columns) + 1) + "|")
-    for name, row in means.items():
-        print(f"| {name} | " + " | ".join(f"{row[column]:.3f}" for column in columns) + " |")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(means, indent=1) + "\n", encoding="utf-8")
+    for name, row in document.items():
+        cells = [f"{row['mean'][column]:.3f}" for column in columns]
+        if row["measured"] > 1:
+            ends = [f" [{row['lowest'][c]:.3f}, {row['highest'][c]:.3f}]" for c in columns]
+            cells = [cell + end for cell, end in zip(cells, ends, strict=True)]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    if file:
+        file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def _memorise(run: Noisy, cifar: Path, cache: Path, path: Path) -> None:
@@ -229,15 +267,15 @@ def _memorise(run: Noisy, cifar: Path, cache: Path, path: Path) -> None:
         training_images,
     )
     from benchmarks.planted.training import BATCH, to_tensor
-    from failsearch.altered import copies, trusted
+    from failsearch.altered import copies
 
     images = training_images(run, load(cifar, "train", superclasses=False))
     given = noisy_labels(run, images, cifar, cache)
     model = noisy_model(run, images, given, cache)
     logits, embeddings = outputs(model, to_tensor(images.pixels))
-    rows = candidates(logits, given)
+    rows = candidates(logits, given, DEEP_CANDIDATES)
     batches = to_tensor(images.pixels[rows]).split(BATCH)
-    told = trusted(np.concatenate([copies(model, b) for b in batches], axis=1), logits[rows])
+    made = [np.concatenate([copies(model, b, pair) for pair in (0, 1)]) for b in batches]
     np.savez(
         path,
         logits=logits,
@@ -245,7 +283,7 @@ def _memorise(run: Noisy, cifar: Path, cache: Path, path: Path) -> None:
         right=images.labels,
         given=given,
         rows=rows,
-        copies=told,
+        copies=np.concatenate(made, axis=1),
     )
 
 

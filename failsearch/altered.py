@@ -17,7 +17,7 @@ from search.modes.evidence import dense
 BATCH = 64
 MIRROR_TRUST = 0.6
 """Mirrored copies count where the model sees in them what it saw before, at least this often as
-in shifted ones: a mirrored letter or digit is another one, or none."""
+in those that are only shifted: a mirrored letter or digit is another one, or none."""
 
 
 def shifted(images: Tensor, right: int, down: int) -> Tensor:
@@ -34,11 +34,15 @@ def mirrored(images: Tensor) -> Tensor:
     return images.flip(-1)
 
 
-SHIFTS: tuple[Callable[[Tensor], Tensor], ...] = tuple(
-    lambda images, right=right, down=down: shifted(images, right, down)
-    for right in (-1, 1)
-    for down in (-1, 1)
+PAIRS: tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ...] = tuple(
+    (
+        lambda images, side=side: shifted(images, side, side),
+        lambda images, side=side: mirrored(shifted(images, side, -side)),
+    )
+    for side in (-1, 1)
 )
+"""Copies that are shown together: one shifted along a diagonal, one along the other and mirrored.
+A model that saw mirrored images in training has not seen these."""
 
 
 class SecondLook:
@@ -49,13 +53,13 @@ class SecondLook:
         self._device = device
         self._progress = progress
 
-    def __call__(self, ids: Sequence[str]) -> np.ndarray:
-        """Return logits, float32 [a, n, C], of the copies of samples that tell something."""
+    def __call__(self, ids: Sequence[str], pair: int) -> np.ndarray:
+        """Return logits, float32 [2, n, C], of a pair of copies; NaN where mirroring misleads."""
         original = dense(self._store.take(ids, [LOGITS])[LOGITS].combine_chunks())
-        return trusted(self.logits(ids), original)
+        return trusted(self.logits(ids, pair), original)
 
-    def logits(self, ids: Sequence[str]) -> np.ndarray:
-        """Return logits, float32 [5, n, C], of all copies of samples, the mirrored one last.
+    def logits(self, ids: Sequence[str], pair: int) -> np.ndarray:
+        """Return logits, float32 [2, n, C], of a pair of copies of samples, the mirrored one last.
 
         Raises:
             DataError: an image can no longer be read.
@@ -67,24 +71,26 @@ class SecondLook:
         with self._progress("Looking again", len(ids), 0) as tracker:
             for first in range(0, len(ids), BATCH):
                 rows = self._store.take(ids[first : first + BATCH], ["source", "ref"])
-                parts.append(copies(loaded.model, images.tensor(rows).to(self._device)))
+                batch = images.tensor(rows).to(self._device)
+                parts.append(copies(loaded.model, batch, pair))
                 tracker.advance(len(rows))
         return np.concatenate(parts, axis=1)
 
 
 @torch.no_grad()
-def copies(model: torch.nn.Module, images: Tensor) -> np.ndarray:
-    """Return the logits of all copies of images [B, I, H, W]: float32 [5, B, C], mirrored last."""
-    made = (*(shift(images) for shift in SHIFTS), mirrored(images))
-    return np.stack([model(copy).float().cpu().numpy() for copy in made])
+def copies(model: torch.nn.Module, images: Tensor, pair: int) -> np.ndarray:
+    """Return the logits of a pair of copies of images [B, I, H, W]: float32 [2, B, C]."""
+    return np.stack([model(copy(images)).float().cpu().numpy() for copy in PAIRS[pair]])
 
 
 def trusted(logits: np.ndarray, original: np.ndarray) -> np.ndarray:
-    """Leave out the mirrored copies where they mean something else to the model.
+    """Leave out the mirrored copies, as NaN, where they mean something else to the model.
 
     Args:
-        logits: of the copies of samples, mirrored last, float32 [5, n, C].
+        logits: of a pair of copies of samples, the mirrored one last, float32 [2, n, C].
         original: of the samples as they are, float32 [n, C].
     """
     agreement = (logits.argmax(2) == original.argmax(1)).mean(1)
-    return logits if agreement[-1] >= MIRROR_TRUST * agreement[:-1].mean() else logits[:-1]
+    if agreement[1] >= MIRROR_TRUST * agreement[0]:
+        return logits
+    return np.stack([logits[0], np.full_like(logits[1], np.nan)])

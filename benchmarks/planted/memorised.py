@@ -53,9 +53,9 @@ def _runs(degree: str, seeds: tuple[int, ...], kinds: tuple[str, ...]) -> tuple[
 CHOOSING = _runs("partly", (0, 1, 2), ("uniform", "similar"))
 """Models that the score was chosen on."""
 JUDGING = (
-    *_runs("partly", (3,), ("uniform", "similar")),
-    *_runs("partly", (0,), ("pairs",)),
-    *_runs("mostly", (0,), ("uniform", "similar")),
+    *_runs("partly", (3, 4, 5), ("uniform", "similar")),
+    *_runs("partly", (0, 1, 2), ("pairs",)),
+    *_runs("mostly", (0, 1), ("uniform", "similar")),
 )
 """Models that it is judged on, more thoroughly memorised ones among them."""
 

@@ -44,7 +44,7 @@ def believe(
         logits: float32 [m, C].
         shares: of the classes among the neighbours, float64 [m, C]; None without embeddings.
         given: labels, int64 [m].
-        copies: logits of altered copies, float32 [a, m, C].
+        copies: logits of altered copies, float32 [a, m, C], NaN for those not made.
     """
     p = posterior(logits, shares, NEIGHBOUR_WEIGHT, copies)
     mistakes = usual_mistakes(p, given)
@@ -61,14 +61,14 @@ def posterior(
 
     A product of experts: the model's softmax times the neighbours' vote to the power `weight`,
     the vote smoothed so that a class without a neighbour is not ruled out. With altered copies of
-    the sample it is the geometric mean of that and of the model's softmax for every copy: a label
-    that was learnt by heart holds for the image as it was, and less so for a shifted one.
+    the sample it is the geometric mean of that and of the model's softmax for every copy there is:
+    a label that was learnt by heart holds for the image as it was, and less so for a shifted one.
 
     Args:
         logits: float32 [m, C].
         shares: share of each class among the neighbours, float64 [m, C]; None without embeddings.
         weight: of the neighbours.
-        copies: logits of altered copies, float32 [a, m, C].
+        copies: logits of altered copies, float32 [a, m, C], NaN for those not made.
 
     Returns:
         float64 [m, C], rows sum to 1.
@@ -80,8 +80,8 @@ def posterior(
         log_p += weight * np.log((shares + SMOOTHING) / (1 + SMOOTHING * shares.shape[1]))
     if copies is not None:
         for copy in copies:
-            log_p += log_softmax(copy.astype(np.float64), axis=1)
-        log_p /= 1 + len(copies)
+            log_p += np.nan_to_num(log_softmax(copy.astype(np.float64), axis=1))
+        log_p /= 1 + np.isfinite(copies[..., :1]).sum(0)
     return softmax(log_p, axis=1)
 
 

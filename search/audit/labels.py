@@ -11,6 +11,7 @@ from indexer.schema import ID, LOGITS, PROFILE
 from ..modes.evidence import dense
 from ..neighbours import SearchSettings, find_neighbours
 from .belief import believe, suggest
+from .copies import look_twice
 from .report import Finding
 from .settings import LABELS, AuditSettings
 from .votes import Votes, neighbour_votes
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 CANDIDATES = 2_000
 """Samples of highest loss that are looked at closely; at least five times those reported."""
+DEEP_CANDIDATES = 6_000
+"""The same where the model looks again: labels that were learnt by heart have little loss."""
 SHOWN = 5
 PROFILE_NEIGHBOURS = 10
 
@@ -27,9 +30,9 @@ Relabel = Callable[[Sequence[str], np.ndarray], np.ndarray]
 """(ids, labels int64 [n]) -> standardized profiles float32 [n, F] of these samples as if they had
 these labels; it takes the model, which this package does without."""
 
-LookAgain = Callable[[Sequence[str]], np.ndarray]
-"""ids -> logits float32 [a, n, C] of a slightly altered copies of each of these samples; it takes
-the model as well."""
+LookAgain = Callable[[Sequence[str], int], np.ndarray]
+"""(ids, pair 0 or 1) -> logits float32 [2, n, C] of a pair of slightly altered copies of each of
+these samples, NaN for a copy that tells nothing; it takes the model as well."""
 
 
 def label_errors(
@@ -53,7 +56,8 @@ def label_errors(
     """
     light = store.read([ID, "label", "loss", "margin"])
     loss = light["loss"].to_numpy()
-    count = min(len(loss), max(CANDIDATES, 5 * settings.top))
+    most = CANDIDATES if look_again is None else DEEP_CANDIDATES
+    count = min(len(loss), max(most, 5 * settings.top))
     rows = np.sort(np.argsort(-loss, kind="stable")[:count])
     labels = light["label"].to_numpy()
     ids = light[ID].to_pylist()
@@ -63,9 +67,13 @@ def label_errors(
     votes = None
     if store.manifest.embedding is not None:
         votes = neighbour_votes(store, rows, chosen, labels, len(classes), settings.neighbours)
-    copies = None if look_again is None else look_again(chosen)
     given = labels[rows]
     shares = None if votes is None else votes.shares
+    copies = None
+    if look_again is not None:
+        copies = look_twice(
+            lambda few, pair: look_again([chosen[i] for i in few], pair), logits, shares, given
+        )
     p, mistakes = believe(logits, shares, given, copies)
     given_p, suggested = suggest(p, given)
     suspicious = np.flatnonzero(p[np.arange(count), suggested] > given_p)
@@ -91,7 +99,8 @@ def _copies_evidence(copies: np.ndarray | None, i: int, classes: Sequence[str]) 
     """Return how many altered copies the model takes for which class."""
     if copies is None:
         return {}
-    return dict(Counter(classes[int(c)] for c in copies[:, i].argmax(1)).most_common())
+    made = copies[np.isfinite(copies[:, i, 0]), i]
+    return dict(Counter(classes[int(c)] for c in made.argmax(1)).most_common())
 
 
 def _neighbour_evidence(

@@ -52,7 +52,7 @@ def audit(
         settings: see `AuditSettings`.
         against: another index, for example of the training images, to look for leaks.
         relabel: profiles under other labels, for the evidence of label errors; see `labels`.
-        look_again: shows the model altered copies of label suspects; see `labels`.
+        look_again: shows the model altered copies of label suspects; see `copies`.
         read_image: gives the original image of a sample; kind "images" needs it.
         progress: shows which kind is being looked for.
 

@@ -31,6 +31,18 @@ def test_copies_are_averaged_as_log_probabilities() -> None:
     np.testing.assert_allclose(posterior(logits, None, 1.0, copies), expected, rtol=1e-12)
 
 
+def test_copies_that_were_not_made_count_for_nothing() -> None:
+    random = np.random.default_rng(3)
+    logits, copies = random.normal(size=(6, 4)), random.normal(size=(3, 6, 4))
+    some = copies.copy()
+    some[1:, 4:] = np.nan
+    some[2, :2] = np.nan
+    p = posterior(logits, None, 1.0, some)
+    for rows, made in ((slice(4, 6), 1), (slice(0, 2), 2), (slice(2, 4), 3)):
+        expected = posterior(logits[rows], None, 1.0, copies[:made, rows])
+        np.testing.assert_allclose(p[rows], expected, rtol=1e-12)
+
+
 def test_a_label_learnt_by_heart_gives_way_in_copies() -> None:
     logits = np.array([[5.0, 3.0, 0.0]])
     shifted = np.array([[[0.0, 3.0, 0.0]]] * 4)
