@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # pages and montages need images without loading torch
 
     from .transforms import Transform
 
+WORKERS = 2
 KEPT_IMAGES = 16
 """Decoded images kept: a page of results shows the same few again and again."""
 
@@ -28,20 +29,14 @@ class IndexedImages:
     """Full-resolution images of an index, by the columns `source` and `ref`.
 
     Safe to use from several threads.
+
+    Attributes:
+        sources: the data sets that they are in, from the manifest.
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        transform: "Transform | None" = None,
-        *,
-        workers: int = 2,
-        max_pixels: int = MAX_PIXELS,
-    ) -> None:
-        self._sources = manifest.sources
+    def __init__(self, manifest: Manifest, transform: "Transform | None" = None) -> None:
+        self.sources = manifest.sources
         self._transform = transform
-        self._workers = workers
-        self._max_pixels = max_pixels
         self._datasets: dict[int, ImageDataset] = {}
         self._kept: OrderedDict[tuple[int, str], Image.Image] = OrderedDict()
         self._lock = threading.Lock()
@@ -59,7 +54,8 @@ class IndexedImages:
                 return self._kept[key]
             dataset = self._dataset(source)
         try:
-            image = decode(dataset.read(ref), max_pixels=self._max_pixels)
+            limit = self.sources[source].get("max_pixels", MAX_PIXELS)
+            image = decode(dataset.read(ref), max_pixels=limit)
         except RejectedImageError as error:
             raise DataError(
                 f"image {ref!r} of {dataset.spec} can no longer be read ({error}): restore it, or "
@@ -83,17 +79,17 @@ class IndexedImages:
         if transform is None:
             raise ValueError("images opened without a transform give no tensors")
         keys = zip(rows["source"].to_pylist(), rows["ref"].to_pylist(), strict=True)
-        with ThreadPoolExecutor(self._workers) as pool:
+        with ThreadPoolExecutor(WORKERS) as pool:
             tensors = list(pool.map(lambda key: transform(self.pil(*key)), keys))
         if not tensors:
             raise ValueError("no rows to make a batch of")
         return torch.stack(tensors)
 
     def _dataset(self, source: int) -> ImageDataset:
-        if not 0 <= source < len(self._sources):
+        if not 0 <= source < len(self.sources):
             raise DataError(f"the index has no data set number {source}")
         if source not in self._datasets:
-            self._datasets[source] = open_source(self._sources[source])
+            self._datasets[source] = open_source(self.sources[source])
         return self._datasets[source]
 
 

@@ -103,7 +103,9 @@ class Job:
     @property
     def source(self) -> dict[str, Any]:
         """What the manifest records of the data set."""
-        return {**self.dataset.to_source(), "class_map": dict(self.settings.class_map)}
+        settings = self.settings
+        chosen = {"class_map": dict(settings.class_map), "max_pixels": settings.max_pixels}
+        return {**self.dataset.to_source(), **chosen}
 
     def schema(self, embedding: int | None) -> pa.Schema:
         """Return the schema of the samples table that this job makes."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .models import Models
 
 T = TypeVar("T")
+Sources = tuple[dict[str, Any], ...]
 
 
 class State:
@@ -32,11 +33,11 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.index = Index.open(path)
-        self.images = IndexedImages(self.index.manifest)
         self.jobs = Jobs()
         self._lock = threading.RLock()
         self._model_lock = threading.Lock()  # its own: other pages go on while a model loads
-        self._models: Models | None = None
+        self._models: tuple[Sources, Models] | None = None
+        self._images: IndexedImages | None = None
         self._map: tuple[int, FailureMap] | None = None
         self._snapshot: Snapshot | None = None
         self._read: dict[str, tuple[int, Any]] = {}
@@ -53,11 +54,21 @@ class State:
     def models(self) -> Models:
         """The model of the index; torch is imported here, by the first page that needs it."""
         with self._model_lock:
-            if self._models is None:
+            sources = self.index.manifest.sources
+            if self._models is None or self._models[0] != sources:
                 from .models import Models
 
-                self._models = Models(self.index.store)
-            return self._models
+                self._models = sources, Models(self.index.store)
+            return self._models[1]
+
+    @property
+    def images(self) -> IndexedImages:
+        """The images behind the samples, those of data sets added meanwhile among them."""
+        with self._lock:
+            manifest = self.index.manifest
+            if self._images is None or self._images.sources != manifest.sources:
+                self._images = IndexedImages(manifest)
+            return self._images
 
     @property
     def map(self) -> FailureMap | None:

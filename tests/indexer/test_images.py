@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -123,3 +124,12 @@ def test_what_is_no_image_is_named(tmp_path, name, message):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(DataError, match=message):
         open_picture(tmp_path / name)
+
+
+def test_an_image_that_was_let_in_is_read_again_whatever_its_size(tmp_path):
+    dataset = open_dataset(write_class_folders(tmp_path / "set", ("cat", "dog"), images=1))
+    source = {**dataset.to_source(), "max_pixels": 10}
+    small = IndexedImages(replace(manifest(dataset), sources=(source,)))
+
+    with pytest.raises(DataError, match="the limit is 10"):
+        small.pil(0, "cat/0.png")

@@ -1,12 +1,15 @@
 """Pages that ask the model: heat-map, brush, paste and search by an image."""
 
 import base64
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+import failsearch
+from failsearch.indexing import add
 from failsearch.web.routes.samples import unpack_mask
 from indexer.errors import SettingError
 from tests.support.classifier import NAMES, SIDE
@@ -90,6 +93,21 @@ def test_an_image_of_ones_own_is_searched_for(asked: TestClient) -> None:
         found = asked.post(f"/api/search?label={NAMES[0]}&k=3", content=data).json()
         assert found["query"]["label_name"] == NAMES[0]
         assert len(found["neighbours"]) == 3
+
+
+def test_an_image_that_was_added_meanwhile_is_shown(
+    connect: Connect, model_index: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(model_index, tmp_path / "own.lancedb"))
+    client = connect(own)
+    before = client.get("/api/failures?among=all").json()["failures"][0]["id"]
+    assert client.get("/image", params={"id": before}).status_code == 200
+    (tmp_path / "more" / NAMES[0]).mkdir(parents=True)
+    picture().save(tmp_path / "more" / NAMES[0] / "new.png")
+    add(failsearch.open(own), tmp_path / "more")
+    added = {"id": f"{NAMES[0]}/new.png"}
+    for address in ("/image", "/api/explanation"):
+        assert client.get(address, params=added).status_code == 200
 
 
 def test_an_image_is_shown_whole(asked: TestClient, failure: dict) -> None:
