@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -41,6 +41,7 @@ class Store(Tables):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._numbers: tuple[int, pa.Table] | None = None  # version, (id, row number) of all rows
+        self.snapshot: Any = None  # kept here by `search.snapshot`, once opened
 
     # -- life of a database ---------------------------------------------------------------
 

@@ -75,7 +75,10 @@ def locate_column(
             for fragment in fragments
             for segment in _fragment_segments(table, fragment, number, width)
         ]
-    except (_UnknownLayoutError, StopIteration, OSError, struct.error, IndexError, KeyError):
+    except (
+        *(_UnknownLayoutError, StopIteration, OSError),
+        *(struct.error, IndexError, KeyError, ValueError, OverflowError),  # of damaged bytes
+    ):
         return None
     return tuple(parts)
 

@@ -130,7 +130,7 @@ def _class_filter(name: str, operator: str, value: str, classes: Sequence[str]) 
         raise FilterError(f"{name} names a class: compare it with = or !=, not {operator}")
     if value in classes or not (classes or value.isdecimal()):
         return Filter(_NAMED[name], operator, value)
-    if value.isdecimal() and int(value) < (len(classes) or 2**31):
+    if value.isdecimal() and len(value) < 11 and int(value) < (len(classes) or 2**31):
         return Filter(name, operator, int(value))
     raise FilterError(f"no class {value!r}{_suggest(value, classes)}")
 

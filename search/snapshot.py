@@ -12,11 +12,11 @@ import json
 import tempfile
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Literal
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -53,9 +53,8 @@ COARSE_AT_ONCE = 2**30
 
 _CHECKED_ROWS = 16
 _FEW = 4
-_ATTEMPTS = 5
+_RETRIES = 4
 
-_open: "WeakKeyDictionary[Store, Snapshot]" = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -310,20 +309,20 @@ def snapshot(store: Store) -> Snapshot:
         StoreError: there are no samples, or they changed again and again while being read.
     """
     with _lock:
-        known = _open.get(store)
+        known: Snapshot | None = store.snapshot
         if known is not None and known.is_newest():
             return known
-        for attempt in range(_ATTEMPTS):
-            made = Snapshot(store, cache.version_manifest(store))
-            try:
-                _ = made.samples, made.column
-            except _ChangedError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                continue
-            _open[store] = made
-            return made
-    raise AssertionError("unreachable")
+        for _ in range(_RETRIES):
+            with suppress(_ChangedError):
+                return _made(store)
+        return _made(store)
+
+
+def _made(store: Store) -> Snapshot:
+    made = Snapshot(store, cache.version_manifest(store))
+    _ = made.samples, made.column
+    store.snapshot = made
+    return made
 
 
 def _stamp(manifest: Path) -> tuple[int, int]:

@@ -71,6 +71,7 @@ def test_parses(text: str, expected: Filter) -> None:
         ("profile=1", "no column 'profile'"),
         ("label=fish", "no class 'fish'"),
         ("label=3", "no class '3'"),
+        ("label=" + "9" * 5000, "no class '99"),
         ("label=dgo", "did you mean 'dog'"),
         ("label>1", "with = or !="),
         ("confidence>high", "a number, not 'high'"),

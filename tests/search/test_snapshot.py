@@ -1,7 +1,9 @@
 """Cached and mapped files: what they hold, when they are made again, and when they are not used."""
 
+import gc
 import json
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +118,17 @@ def test_unknown_layouts_are_not_mapped(store: Store, tmp_path: Path) -> None:
         assert lance_file.locate_column(table, damaged, "profile", 1600) is None
 
 
+def test_damaged_bytes_never_raise(store: Store, tmp_path: Path) -> None:
+    random, table = np.random.default_rng(0), store.path / "samples.lance"
+    whole = cache.version_manifest(store).read_bytes()
+    damaged = tmp_path / "1.manifest"
+    for _ in range(500):
+        content = np.frombuffer(whole, np.uint8).copy()
+        content[random.integers(0, len(content), 3)] = random.integers(0, 256, 3)
+        damaged.write_bytes(content.tobytes())
+        lance_file.locate_column(table, damaged, "profile", 1600)
+
+
 def test_a_database_that_cannot_be_written_is_searched_from_memory(
     fresh: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +163,15 @@ def test_a_copy_that_cannot_be_written_beside_the_table_is_temporary(
     version = snapshot(fresh)
     assert not version.folder.exists()
     np.testing.assert_array_equal(version.column.rows(np.arange(len(profiles))), profiles)
+
+
+def test_a_snapshot_goes_with_its_database(fresh: Store) -> None:
+    version, opened = weakref.ref(snapshot(fresh)), Store.open(fresh.path)
+    other = weakref.ref(snapshot(opened))
+    del opened
+    gc.collect()
+    assert other() is None
+    assert version() is snapshot(fresh)
 
 
 def test_threads_share_one_snapshot(fresh: Store) -> None:
