@@ -11,7 +11,7 @@ from .errors import FailsearchError, StoreError
 from .manifest import Manifest
 from .schema import EMBEDDING, ID, LOGITS, PROFILE, SAMPLES, SIGNS
 from .spool import SPOOL_FOLDER
-from .statistics import Statistics
+from .statistics import SMALLEST_DEVIATION, Statistics
 from .store import Store
 from .versions import SET_ASIDE_FOLDER, orphans, read_acknowledged, table_names
 
@@ -199,10 +199,11 @@ def _check_statistics(sums: _Sums, manifest: Manifest, statistics: Statistics) -
     if sums.first_rows != statistics.count:
         detail = f"made of {statistics.count} samples, the table has {sums.first_rows} of them"
         return Finding("statistics", False, detail)
-    moving = np.asarray(sums.z_squared) > 0  # a unit without a gradient keeps deviation 1
-    mean = np.abs(np.asarray(sums.z) / statistics.count)[moving].max(initial=0.0)
-    spread = np.sqrt(np.asarray(sums.z_squared) / max(statistics.count - 1, 1))[moving]
-    error = max(mean, np.abs(spread - 1).max(initial=0.0) if statistics.count > 1 else 0.0)
+    mean = np.abs(np.asarray(sums.z) / statistics.count)
+    spread = np.sqrt(np.asarray(sums.z_squared) / max(statistics.count - 1, 1))
+    # A unit that hardly ever saw a gradient counts as one of deviation 1.
+    moving = spread * statistics.deviation > SMALLEST_DEVIATION
+    error = max(mean[moving].max(initial=0.0), np.abs(spread[moving] - 1).max(initial=0.0))
     return Finding(
         "statistics",
         bool(error < 1e-2),

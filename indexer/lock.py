@@ -40,11 +40,11 @@ def hold_writer_lock(folder: Path, patience: float = 0) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + patience
-        while not _taken(descriptor):
-            if time.monotonic() >= deadline:
-                raise LockedError(_refusal(folder, path))
-            time.sleep(_PAUSE_S)
-        with disk_errors(folder):
+        with disk_errors(folder):  # some network file systems have no locks
+            while not _taken(descriptor):
+                if time.monotonic() >= deadline:
+                    raise LockedError(_refusal(folder, path))
+                time.sleep(_PAUSE_S)
             os.truncate(descriptor, 0)
             os.write(descriptor, json.dumps(_holder()).encode())
         yield

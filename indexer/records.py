@@ -14,6 +14,8 @@ from .statistics import Statistics, pack_signs, standardize
 RAW = "raw"
 """Column of the spool that holds raw profiles, where the index has profiles and signs."""
 
+LARGEST_HALF = float(np.finfo(np.float16).max)
+
 BLOCK_BYTES = 8 * 2**20
 """Raw profiles that are standardized at a time."""
 
@@ -124,6 +126,9 @@ def regroup(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordB
 
 def _column(values: object, kind: pa.DataType) -> pa.Array:
     if pa.types.is_fixed_size_list(kind) and isinstance(values, np.ndarray):
+        if pa.types.is_float16(kind.value_type):
+            # Of added data a unit may be that far off; an infinity would have no cosine.
+            values = values.clip(-LARGEST_HALF, LARGEST_HALF)
         flat = np.ascontiguousarray(values, kind.value_type.to_pandas_dtype()).ravel()
         return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=kind)
     return pa.array(values, kind)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -13,6 +14,9 @@ from indexer.errors import (
 )
 from indexer.pipeline import add_dataset
 from indexer.progress import silent
+from indexer.records import RAW, spool_schema, standardized_records
+from indexer.schema import samples_schema
+from indexer.statistics import Statistics
 from indexer.store import Store
 from tests.support.raw_profiles import recover_raw
 from tests.support.tiny_run import (
@@ -48,6 +52,14 @@ def test_adding_uses_the_statistics_of_the_index(dataset: ImageDataset, tmp_path
     raw = recover_raw(z, signs.reshape(18, -1), alone.statistics)
     expected = abs(raw - store.statistics.mean) / store.statistics.deviation
     np.testing.assert_allclose(added["profile"].to_pylist(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_unit_far_beyond_the_statistics_stays_finite_in_half_floats() -> None:
+    schema = samples_schema(units=2, classes=2, embedding=None, profile_dtype="float16")
+    raw = pa.RecordBatch.from_pylist([{"id": "a", RAW: [1.0, 5.0]}], spool_schema(schema))
+    statistics = Statistics(np.zeros(2), np.array([1e-12, 1.0]), 9)
+    batch = standardized_records(schema, raw, statistics, signed=False)
+    assert batch["profile"].to_pylist() == [[np.finfo(np.float16).max, 5.0]]
 
 
 def test_ids_that_the_index_holds_are_rejected(dataset: ImageDataset, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
-"""Putting a file in place of another."""
+"""Putting a file in place of another, and the lock."""
 
+import errno
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -7,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from indexer.durability import replace_file
+from indexer.errors import StoreError
+from indexer.lock import hold_writer_lock
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -39,3 +43,14 @@ def test_a_pipe_stays_a_pipe(tmp_path: Path) -> None:
     reader.join()
     assert read == [b"content"]
     assert pipe.is_fifo()
+
+
+def test_a_file_system_without_locks_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StoreError, match="No locks available"), hold_writer_lock(tmp_path):
+        pass
