@@ -67,7 +67,7 @@ class Jobs:
                 raise LockedError(f"{self.current.title} is still running: wait for it or stop it")
             job = self.current = Job(title)
         # A daemon, so that Ctrl-C ends the server; an interrupted writer leaves no record.
-        threading.Thread(target=_run, args=(job, work), daemon=True).start()
+        threading.Thread(target=self._run, args=(job, work), daemon=True).start()
         return job
 
     def stop(self) -> Job | None:
@@ -77,19 +77,19 @@ class Jobs:
                 self.current.state = "stopping"
             return self.current
 
-
-def _run(job: Job, work: Work) -> None:
-    # Stands unless one of the endings below replaces it, so that a bug never looks like success.
-    ending, error = "failed", "it ended unexpectedly; the server's terminal says more"
-    try:
-        job.address = work(lambda *step: _reporting(job, *step))
-        ending, error = "done", None
-    except _StoppedError:
-        ending, error = "stopped", None
-    except FailsearchError as known:
-        error = str(known)
-    finally:
-        job.error, job.state = error, ending
+    def _run(self, job: Job, work: Work) -> None:
+        # Stands unless an ending below replaces it, so that a bug never looks like success.
+        ending, error = "failed", "it ended unexpectedly; the server's terminal says more"
+        try:
+            job.address = work(lambda *step: _reporting(job, *step))
+            ending, error = "done", None
+        except _StoppedError:
+            ending, error = "stopped", None
+        except FailsearchError as known:
+            error = str(known)
+        finally:
+            with self._lock:  # or a stop in this moment would bring the ended job back
+                job.error, job.state = error, ending
 
 
 @contextmanager

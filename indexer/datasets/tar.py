@@ -4,8 +4,7 @@ import json
 import os
 import re
 import tarfile
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -47,15 +46,12 @@ class TarDataset(ImageDataset):
     def __init__(self, spec: str, options: DatasetOptions, shards: Sequence[Path]) -> None:
         super().__init__(spec, options)
         self._shards = tuple(shards)
-        self._lock = threading.Lock()
 
     @cached_property
     def _samples(self) -> list[Sample]:
-        samples: dict[tuple[int, str], Sample] = {}
-        for shard, file in enumerate(self._shards):
-            for sample in _read_shard(file, shard):
-                samples[shard, sample.key] = sample
-        return list(samples.values())
+        return [
+            sample for shard, file in enumerate(self._shards) for sample in _read_shard(file, shard)
+        ]
 
     def _build_index(self) -> RowIndex:
         samples = self._samples
@@ -91,7 +87,7 @@ class TarDataset(ImageDataset):
         if not 0 < sample.size <= MAX_FILE_BYTES:
             raise RejectedImageError(f"the image has {sample.size} bytes")
         try:
-            with self._lock, self._shards[sample.shard].open("rb") as stream:
+            with self._shards[sample.shard].open("rb") as stream:
                 stream.seek(sample.offset)
                 return stream.read(sample.size)
         except OSError as error:
@@ -142,8 +138,8 @@ def _expand(folder: Path, pattern: str) -> list[Path]:
     ]
 
 
-def _read_shard(file: Path, shard: int) -> Iterator[Sample]:
-    """Yield the samples of one tar file in the order of their first members."""
+def _read_shard(file: Path, shard: int) -> Iterable[Sample]:
+    """Return the samples of one tar file in the order of their first members."""
     samples: dict[str, Sample] = {}
     try:
         with tarfile.open(file, "r:") as archive:
@@ -151,7 +147,7 @@ def _read_shard(file: Path, shard: int) -> Iterator[Sample]:
                 _add_member(samples, archive, member, shard)
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{file} is not a readable tar file: {error}") from error
-    yield from samples.values()
+    return samples.values()
 
 
 def _add_member(

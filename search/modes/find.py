@@ -37,20 +37,24 @@ def find_modes(
         SettingError: the stored modes were edited, and `replace_edited` is not set.
         LockedError: another process is writing to the index.
     """
-    if not replace_edited and _edited(store):
-        raise SettingError(
-            f"the modes of {store.path} were named or regrouped by hand: "
-            "`failsearch modes --stored` shows them, `failsearch modes --replace` finds new ones"
-        )
-    settings = settings or ModeSettings()
+    with store.writer():  # so that no samples are added under the passes
+        if not replace_edited and _edited(store):
+            raise SettingError(
+                f"the modes of {store.path} were named or regrouped by hand: `failsearch modes "
+                "--stored` shows them, `failsearch modes --replace` finds new ones"
+            )
+        report = _found(store, settings or ModeSettings())
+        write_modes(store, report)
+        return report
+
+
+def _found(store: "Store", settings: ModeSettings) -> ModeReport:
     evidence = gather(store, settings)
     assigned = communities(evidence.features, settings)
     groups = [np.flatnonzero(assigned == group) for group in range(assigned.max(initial=-1) + 1)]
     ids = [f"m{number}" for number in range(1, len(groups) + 1)]
     modes = describe(store, evidence, groups, ids, settings)
-    report = ModeReport(modes, tuple(evidence.ids[assigned == UNGROUPED]), settings)
-    write_modes(store, report)
-    return report
+    return ModeReport(modes, tuple(evidence.ids[assigned == UNGROUPED]), settings)
 
 
 def _edited(store: "Store") -> bool:

@@ -46,7 +46,11 @@ def download(table: pa.Table, name: str, form: str) -> FileResponse:
     """Return a table as a file to save; `form` is "csv", "parquet" or "jsonl"."""
     with tempfile.NamedTemporaryFile(suffix=f".{form}", delete=False) as file:
         path = Path(file.name)
-    write_table(table, path, form)
+    try:
+        write_table(table, path, form)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return FileResponse(
         path,
         filename=f"{name}.{form}",
