@@ -19,6 +19,9 @@ from .server import Job, Outcome, Server
 LONGEST_DELAY = 1.1
 """Latest kill, in durations of an undisturbed run: some runs must get through."""
 
+PATIENCE = 1.05
+"""How much later each further kill of one database may come: a machine that others keep busy since
+the rehearsals would never finish one."""
 
 REHEARSALS = 3
 """Undisturbed runs; the first is slower than all that follow."""
@@ -105,15 +108,18 @@ class Ground:
     def _break(self, points: int, random: Random, add: bool, power_cut: str | None) -> Tally:
         tally = Tally()
         while tally.points < points:
-            db, segments = self._fresh(add), 0
-            while (outcome := self._disturb(db, add, random, power_cut)).killed:
+            db, segments, longest = self._fresh(add), 0, LONGEST_DELAY * self._seconds[add]
+            while (outcome := self._disturb(db, add, random, power_cut, longest)).killed:
                 tally.points += 1
+                longest *= PATIENCE
                 segments = self._check_broken(db, add, segments, random, tally)
             self._check_finished(outcome, db, add, tally)
         return tally
 
-    def _disturb(self, db: Path, add: bool, random: Random, power_cut: str | None) -> Outcome:
-        delay = random.uniform(0, LONGEST_DELAY * self._seconds[add])
+    def _disturb(
+        self, db: Path, add: bool, random: Random, power_cut: str | None, longest: float
+    ) -> Outcome:
+        delay = random.uniform(0, longest)
         if power_cut is None:
             return self._server.run(self._job(db, add, kill_after=delay))
         path, restored = self._folder / "platter", self._folder / "restored"
