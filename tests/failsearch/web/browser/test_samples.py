@@ -1,12 +1,14 @@
 """Pages that ask the model: heat-map, brush, paste, an image of one's own, repairs."""
 
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
 
+from failsearch.web import jobs
 from finetune.records import list_repairs
 from tests.support.pictures import encode, picture
 
@@ -78,7 +80,6 @@ def test_several_liked_ones_are_searched_for(page: "Page", asked: Server, failur
 def test_a_mode_is_repaired_behind_the_page(page: "Page", asked: Server) -> None:
     page.goto(asked.address + "/repairs")
     page.locator("[data-start]").first.click()
-    page.wait_for_selector("#job:not([hidden]) [data-job-step]")
     page.wait_for_url(re.compile("/repairs/r1$"), timeout=120_000)
     assert page.locator("h2:has-text('Verdict: it')").is_visible()
     assert page.locator("tr:has-text('control: random filters')").is_visible()
@@ -90,10 +91,18 @@ def test_a_mode_is_repaired_behind_the_page(page: "Page", asked: Server) -> None
     assert page.locator("tr:has-text('r1')").is_visible()
 
 
-def test_a_repair_is_stopped(page: "Page", asked: Server) -> None:
+def test_a_repair_is_stopped(page: "Page", asked: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    advance = jobs._Tracker.advance
+
+    def wait_for_the_stop(tracker: jobs._Tracker, count: int) -> None:
+        while tracker._job.state == "running":  # the repair would be done in seconds
+            time.sleep(0.01)
+        advance(tracker, count)
+
+    monkeypatch.setattr(jobs._Tracker, "advance", wait_for_the_stop)
     page.goto(asked.address + "/repairs")
     page.locator("[data-start]").first.click()
-    page.wait_for_selector("#job:not([hidden])")
+    page.wait_for_selector("#job:not([hidden]) [data-job-step]")
     page.click("[data-job-stop]")
     page.wait_for_selector("[data-job-step]:has-text('nothing was changed')", timeout=60_000)
     assert list_repairs(asked.store) == []
