@@ -179,6 +179,8 @@ def _edited(state: Mapping[str, Tensor], edit: Edit, side: str) -> dict[str, Ten
 
 
 def _load(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise ModelError(f"no such file: {path}")
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())

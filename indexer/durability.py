@@ -141,4 +141,6 @@ def explain(error: Exception) -> str:
     text = str(error)
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in text:
         return "the disk is full: make room and repeat the same command"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file has the name of a folder there: choose another place"
     return text if len(text) <= 300 else f"{text[:297]}..."

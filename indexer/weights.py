@@ -49,7 +49,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = load_state_dict(str(path), device="cpu", weights_only=True)
     except (
-        *(RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, OSError),
+        *(RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, OSError),
         *(pickle.UnpicklingError, SafetensorError),
     ) as error:
         raise ModelError(

@@ -23,6 +23,9 @@ from . import (
     serving,
 )
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of the signal."""
+
 app = typer.Typer(
     name="failsearch",
     add_completion=False,
@@ -67,15 +70,18 @@ for group in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 a check found something, 2 a user's mistake."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _in_one_line(warnings.showwarning)
-            sys.exit(_run(arguments))
+            sys.exit(_run(words))
     except FailsearchError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        print("failsearch: interrupted", file=sys.stderr)
-        sys.exit(130)
+        goes_on = words[:1] in (["index"], ["add"])
+        hint = ": the same command goes on where this one stopped" if goes_on else ""
+        print(f"failsearch: interrupted{hint}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; there is nobody left to tell.
         sys.stderr.close()
@@ -87,16 +93,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"{error.strerror}{where}: free some space or choose a writable place")
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(words: list[str]) -> int:
     """Run a command and return its exit code; wrong usage becomes one line, as all mistakes do."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return app(args=words or ["--help"], prog_name="failsearch", standalone_mode=False) or 0
+        code = app(args=words or ["--help"], prog_name="failsearch", standalone_mode=False) or 0
     except typer.TyperException as error:
         message = getattr(error, "format_message", error.__str__)()
         context = getattr(error, "ctx", None)
         command = "failsearch" if context is None else context.command_path
-        raise SettingError(f"{message} (see `{command} --help`)") from error
+        raise SettingError(f"{message.removesuffix('.')} (see `{command} --help`)") from error
+    if code == INTERRUPTED:
+        # Typer swallows Ctrl-C and returns its code.
+        raise KeyboardInterrupt
+    return code
 
 
 def _in_one_line(show: Callable[..., None]) -> Callable[..., None]:

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from .options import DEFAULT_DB, Db, Device, Json, Seed
-from .output import emit, table
+from .output import check_folder, emit, table
 
 Out = Annotated[Path, typer.Option(help="Folder for the pictures and arrays.", metavar="DIR")]
 
@@ -33,7 +33,10 @@ def explain(
     ] = None,
     mask: Annotated[
         list[str] | None,
-        typer.Option(help="What-if: fill this box; repeat for more.", metavar="x0,y0,x1,y1"),
+        typer.Option(
+            help="What-if: fill this box, in pixels of the model's input; repeat.",
+            metavar="x0,y0,x1,y1",
+        ),
     ] = None,
     mask_salient: Annotated[
         str | None,
@@ -53,6 +56,7 @@ def explain(
     import failsearch
     from failsearch.explain import ExplainSettings, parse_box, parse_share
 
+    check_folder(out)
     settings = ExplainSettings(
         top=top,
         boost=boost,
@@ -112,6 +116,7 @@ def invert(
     import failsearch
     from failsearch.explain import InvertSettings
 
+    check_folder(out)
     inversion = failsearch.open(db).invert(
         sample, start=start, settings=InvertSettings(steps=steps, lr=lr, seed=seed), device=device
     )

@@ -79,6 +79,11 @@ def modes(
 
 
 def _all(report: "ModeReport", limit: int, console: Console) -> None:
+    if not report.modes:
+        console.print(
+            f"No modes: {len(report.ungrouped)} failures are too few or too unlike to group."
+        )
+        return
     console.print(
         f"{len(report)} modes hold {percent(report.grouped_share)} of the failures; "
         f"{len(report.ungrouped)} stay ungrouped."
@@ -100,11 +105,10 @@ def _all(report: "ModeReport", limit: int, console: Console) -> None:
     console.print(table(columns[:shown], [row[:shown] for row in rows]))
     if len(report) > limit:
         console.print(f"… and {len(report) - limit} smaller ones; --limit shows more.")
-    if report.modes:
-        console.print(
-            f"`failsearch modes {report.modes[0].id}` shows one in full, "
-            "`failsearch audit --kind causes` says what its images share."
-        )
+    console.print(
+        f"`failsearch modes {report.modes[0].id}` shows one in full, "
+        "`failsearch audit --kind causes` says what its images share."
+    )
 
 
 def _one(index: "Index", mode: "Mode", montage: Path | None, limit: int, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from indexer.errors import SettingError
 from indexer.progress import track
 
 from .options import DEFAULT_DB, Db, Device, Json, Seed
-from .output import emit, percent, points, table
+from .output import check_file, check_folder, emit, percent, points, table
 
 if TYPE_CHECKING:
     from finetune.mode_repair import ModeRepairReport
@@ -59,6 +59,8 @@ def repair(
         return
     if (mode is None) == (sample is None):
         raise SettingError("say what to repair: either --mode ID or --sample ID")
+    if out is not None:
+        check_folder(out)
     import failsearch
 
     report = failsearch.open(db).repair(
@@ -128,6 +130,8 @@ def search(
     """Search for a repair worth shipping, judged on samples that were never used."""
     import failsearch
 
+    if out is not None:
+        check_folder(out)
     chosen: dict[str, Any] = {"selections": tuple(selection)} if selection else {}
     report = failsearch.open(db).repair_mode(
         mode,
@@ -203,6 +207,8 @@ def tables(
     """Measure the paper's tables 1 and 2 and the switch-off check on this index."""
     import failsearch
 
+    if markdown is not None:
+        check_file(markdown)
     found = failsearch.open(db).repair_tables(
         device=device, progress=track, samples=samples, many=many, seeds=seeds
     )
@@ -265,9 +271,12 @@ def repairs(db: Db = DEFAULT_DB, as_json: Json = False) -> None:
     found = failsearch.open(db).repairs
 
     def show(console: Console) -> None:
+        if not found:
+            console.print("No repairs yet: `failsearch repair` makes one.")
+            return
         console.print(
             table(
-                ("id", "of", "filters", "corrected", "of", "points", "held out", "created"),
+                ("id", "target", "filters", "corrected", "of", "points", "held out", "created"),
                 [
                     (
                         one["id"],

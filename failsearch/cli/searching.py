@@ -137,7 +137,8 @@ def _read_ids(source: str) -> list[str]:
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"cannot read ids from {source}: {error}") from error
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SettingError(f"cannot read ids from {source}: {reason}") from error
     ids = [line.strip() for line in text.splitlines() if line.strip()]
     if not ids:
         where = "stdin" if source == "-" else source
@@ -197,6 +198,10 @@ def failures(
     def show(console: Console) -> None:
         if written is not None:
             console.print(f"wrote {written} samples to {export}", markup=False)
+            return
+        if not listing.total:
+            what = "failures" if among == "failures" else "samples"
+            console.print(f"No {what}{' match' if filters else ''}.")
             return
         console.print(
             table(

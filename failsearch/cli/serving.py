@@ -48,8 +48,12 @@ def report(
     emit(
         {"report": str(output), "bytes": size},
         as_json,
-        lambda console: console.print(f"{output}: {size / 1e6:.1f} MB"),
+        lambda console: console.print(f"wrote {output}, {_size(size)}", markup=False),
     )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 @contextmanager

@@ -329,6 +329,9 @@ MISTAKES = {
         *("audit", "--kind", "filters", "--montage", "{tmp}/x.png", "--db", "{db}"),
     ),
     "no findings to keep": ("audit", "--top", "0", "--db", "{db}"),
+    "a repaired model into a file": ("repair", "--mode", "m1", "--out", "{image}", "--db", "{db}"),
+    "pictures into a file": ("explain", "x", "--out", "{image}", "--db", "{db}"),
+    "tables into no folder": ("repair", "table", "--markdown", "{tmp}/no/x.md", "--db", "{db}"),
     "an export without a name": ("failures", "--export", "", "--db", "{db}"),
     "an export of no known format": ("failures", "--export", "{tmp}/x.xlsx", "--db", "{db}"),
     "an export into no folder": ("failures", "--export", "{tmp}/no/x.csv", "--db", "{db}"),
@@ -361,3 +364,28 @@ def test_a_mistake_gets_one_line_and_code_2(
     assert len(ran.err.strip().splitlines()) == 1
     assert ran.err.startswith("failsearch: ")
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [("index", ": the same command goes on where this one stopped"), ("info", "")],
+)
+def test_an_interrupted_command_says_so_in_one_line(
+    run: Run, place: Place, monkeypatch: pytest.MonkeyPatch, command: str, hint: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("failsearch.open", interrupted)
+    monkeypatch.setattr("failsearch.indexing.index", interrupted)
+    words = (place.images, "--model", f"local-dir:{place.model}") if command == "index" else ()
+    ran = run(command, *words)
+    assert ran.code == 130
+    assert ran.err == f"failsearch: interrupted{hint}\n"
+
+
+def test_where_there_is_nothing_to_list_a_line_says_so(run: Run, own: Place) -> None:
+    assert run("repairs", "--db", own.db).out.startswith("No repairs yet")
+    none = run("failures", "--filter", "confidence>1", "--db", own.db)
+    assert none.out == "No failures match.\n"
+    assert run("modes", "--min-size", 10_000, "--db", own.db).out.startswith("No modes")

@@ -67,6 +67,9 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, checkpoint):
         load_model(ARCHITECTURE, checkpoint=tmp_path / "log.pth")
     with pytest.raises(ModelError, match="no such checkpoint"):
         load_model(ARCHITECTURE, checkpoint=tmp_path / "gone.pth")
+    (tmp_path / "notes.pth").write_text("export PATH=/bin\n")
+    with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
+        load_model(ARCHITECTURE, checkpoint=tmp_path / "notes.pth")
     state = load_file(checkpoint)
     state["extra"] = state.pop("conv1.0.weight") if "conv1.0.weight" in state else torch.zeros(1)
     state["fc.bias"] = torch.zeros(9)
