@@ -80,7 +80,7 @@ def test_several_liked_ones_are_searched_for(page: "Page", asked: Server, failur
 def test_a_mode_is_repaired_behind_the_page(page: "Page", asked: Server) -> None:
     page.goto(asked.address + "/repairs")
     page.locator("[data-start]").first.click()
-    page.wait_for_url(re.compile("/repairs/r1$"), timeout=120_000)
+    page.wait_for_url(re.compile("/repairs/r1$"))
     assert page.locator("h2:has-text('Verdict: it')").is_visible()
     assert page.locator("tr:has-text('control: random filters')").is_visible()
     assert page.locator(".card:has-text('never seen')").count() > 0
@@ -104,5 +104,5 @@ def test_a_repair_is_stopped(page: "Page", asked: Server, monkeypatch: pytest.Mo
     page.locator("[data-start]").first.click()
     page.wait_for_selector("#job:not([hidden]) [data-job-step]")
     page.click("[data-job-stop]")
-    page.wait_for_selector("[data-job-step]:has-text('nothing was changed')", timeout=60_000)
+    page.wait_for_selector("[data-job-step]:has-text('nothing was changed')")
     assert list_repairs(asked.store) == []
