@@ -29,9 +29,9 @@ class Finish:
 
     Attributes:
         residual: added first, of y's shape.
-        factor: of y's shape. For `Gate.FACTOR`, the derivative that y is multiplied by, whose
-            memory the result may take; for `Gate.POSITIVE` the output of a ReLU, whose gradient is
-            zero where the output is not positive.
+        factor: of y's shape. For `Gate.FACTOR`, the derivative that y is multiplied by; for
+            `Gate.POSITIVE` the output of a ReLU, whose gradient is zero where the output is not
+            positive.
         gate: what `factor` is.
     """
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .cpu import why_not
-from .finish import NOTHING, Finish, Gate, arguments
+from .finish import NOTHING, Finish, arguments
 from .library import check_status, load, path_index
 
 _LEAST_PIXELS = 96
@@ -74,7 +74,9 @@ def multiply(
     B, I, H, W = x.shape  # noqa: E741
     if I > 1 and x.stride(1) != 1:
         raise ValueError(f"the channels of {tuple(x.shape)}, {x.stride()} are not contiguous")
-    y = _room((B, len(weight), H, W), torch.channels_last, finish) if out is None else out
+    y = out
+    if y is None:
+        y = torch.empty(B, len(weight), H, W, memory_format=torch.channels_last)
     if y.shape != (B, len(weight), H, W) or (len(weight) > 1 and y.stride(1) != 1):
         raise ValueError(f"no room for the result in {tuple(y.shape)}, {y.stride()}")
     grids = [maps.stride(axis) for maps in (x, y) for axis in (0, 2, 3)]
@@ -103,18 +105,9 @@ def multiply_tokens(
     """
     if not x.is_contiguous():
         raise ValueError(f"tokens {tuple(x.shape)}, {x.stride()} are not contiguous")
-    y = _room((*x.shape[:-1], len(weight)), torch.contiguous_format, finish)
+    y = torch.empty(*x.shape[:-1], len(weight))
     I, O = x.shape[-1], len(weight)  # noqa: E741
     return _run(x, weight, bias, y, finish, (1, 1, x.numel() // I, I, O, 0, 0, I, 0, 0, O), path)
-
-
-def _room(shape: tuple[int, ...], order: torch.memory_format, finish: Finish) -> Tensor:
-    """Return memory for a result: that of its factor, of which each value is read only once."""
-    factor = finish.factor
-    if factor is None or finish.gate is not Gate.FACTOR or factor.shape != shape:
-        return torch.empty(shape, memory_format=order)
-    fits = factor.is_contiguous(memory_format=order)
-    return factor if fits else torch.empty(shape, memory_format=order)
 
 
 def _run(

@@ -1,6 +1,6 @@
-// What still happens to an output while it is in a register: a bias and another tensor are added,
-// and where the tensor is a gradient, the derivative of the activation behind it is multiplied on.
-// Done apart, each of these would read and write the whole tensor once more.
+// What still happens to an output while it is in a register or in the cache: a bias and another
+// tensor are added, and where the tensor is a gradient, the derivative of the activation behind it
+// is multiplied on. Done apart, each of these would read and write the whole tensor once more.
 #pragma once
 
 #include "vector.h"

@@ -87,59 +87,57 @@ inline Upcoming upcoming(const Pixelwise& p, const float* x, Index from, Index c
   return {first, first + count * p.in_channels, kLineFloats};
 }
 
-// The pixels of one register tile: where each begins in y, how many exist, and their outputs
-// [first, first + lanes).
+// The pixels of one register tile: where each begins in y, how many exist, their outputs
+// [first, first + lanes), and the bias of all outputs, or null.
 struct Target {
   float* y;
   const Index* where;
   Index pixels, first, lanes;
+  const float* bias;
 };
 
-// Finishes and writes the sums of one pixel.
-template <int vectors>
-inline void write_pixel(const Finish& f, const Target& target, int m, const Vector* sum) {
-#pragma GCC unroll 2
-  for (int v = 0; v < vectors; ++v) {
-    const Index lanes = target.lanes - v * kLanes;
-    if (lanes <= 0) return;
-    const Index channel = target.first + v * kLanes, offset = target.where[m] + channel;
-    store_part(target.y + offset, finish(f, sum[v], offset, channel, lanes), lanes);
-  }
+// Asks for the lines from `channel` on that will be written, so that the multiplication gives them
+// time to arrive.
+inline void prefetch_target(const Target& target, Index channel) {
+  for (int m = 0; m < kRows && m < target.pixels; ++m)
+    __builtin_prefetch(target.y + target.where[m] + channel, 1);
 }
 
-// The tensors that `write_pixel` touches, a column of lines for each of their vectors.
-template <int vectors>
-constexpr int kTargetColumns = 3 * vectors;
+// Vector `v` of the target's bias.
+inline Vector bias_of(const Target& target, int v) {
+  const Index lanes = target.lanes - v * kLanes;
+  if (!target.bias || lanes <= 0) return Vector{};
+  return load_part(target.bias + target.first + v * kLanes, lanes);
+}
 
-// Asks for one of these columns, so that the multiplication gives it time to arrive; all of them at
-// once would fill the buffers between the caches.
+// Writes the sums of one pixel.
 template <int vectors>
-inline void prefetch_target(const Finish& f, const Target& target, int column) {
-  const float* tensors[] = {target.y, f.residual, f.factor};
-  const float* tensor = tensors[column / vectors];
-  if (!tensor) return;
-  tensor += target.first + column % vectors * kLanes;
-  for (int m = 0; m < kRows && m < target.pixels; ++m) __builtin_prefetch(tensor + target.where[m], 1);
+inline void write_pixel(const Target& target, int m, const Vector* sum) {
+  float* y = target.y + target.where[m] + target.first;
+#pragma GCC unroll 2
+  for (int v = 0; v < vectors; ++v)
+    if (target.lanes > v * kLanes) store_part(y + v * kLanes, sum[v], target.lanes - v * kLanes);
 }
 
 // Sums over `depth` channels of rows[pixel][channel] times weights[channel][vector], for kRows
-// pixels. `first` starts from zero, `last` writes to the target; between, sums wait in `partial`.
-// Each channel asks for one line of what is upcoming.
+// pixels. `first` starts from the bias, `last` writes to the target; between, sums wait in
+// `partial`. Each channel asks for one line of what is upcoming.
 template <int vectors>
 void multiply_pixels(const float* rows, const float* weights, Index depth, bool first, bool last,
-                     float* partial, const Finish& f, const Target& target,
-                     const Upcoming& upcoming) {
+                     float* partial, const Target& target, const Upcoming& upcoming) {
   const float* ahead = upcoming.next;
-  Vector sum[kRows][vectors];
+  Vector bias[vectors], sum[kRows][vectors];
+#pragma GCC unroll 2
+  for (int v = 0; v < vectors; ++v) bias[v] = bias_of(target, v);
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v)
-      sum[m][v] = first ? Vector{} : load(partial + (m * vectors + v) * kLanes);
-  const Index stretch = ceil_div(depth, kTargetColumns<vectors>);
+      sum[m][v] = first ? bias[v] : load(partial + (m * vectors + v) * kLanes);
+  const Index stretch = ceil_div(depth, vectors);
   Index i = 0;
-  for (int part = 0; part < kTargetColumns<vectors>; ++part) {
-    if (last) prefetch_target<vectors>(f, target, part);
+  for (int v = 0; v < vectors; ++v) {
+    if (last) prefetch_target(target, target.first + v * kLanes);
     for (const Index end = min(depth, i + stretch); i < end; ++i) {
       __builtin_prefetch(ahead, 0, kPrefetchLocality);
       ahead += upcoming.step;
@@ -158,23 +156,38 @@ void multiply_pixels(const float* rows, const float* weights, Index depth, bool 
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) store(partial + (m * vectors + v) * kLanes, sum[m][v]);
     else if (m < target.pixels)
-      write_pixel<vectors>(f, target, m, sum[m]);
+      write_pixel<vectors>(target, m, sum[m]);
+  }
+}
+
+// Finishes a block of pixels, whose outputs are in the L2 cache still. Not register by register:
+// those of a tile lie far apart in the other tensors, whose lines then arrive one by one, while
+// whole pixels in a row are fetched ahead by the processor itself.
+inline void finish_pixels(const Finish f, const Index* where, Index count, Index channels,
+                          float* y) {
+  const auto finish_at = [&](Index offset, Index channel, Index lanes) {
+    store_part(y + offset, finish(f, load_part(y + offset, lanes), offset, channel, lanes), lanes);
+  };
+  const Index whole = channels / kLanes * kLanes;
+  for (Index t = 0; t < count; ++t) {
+    for (Index o = 0; o < whole; o += kLanes) finish_at(where[t] + o, o, kLanes);
+    if (whole < channels) finish_at(where[t] + whole, whole, channels - whole);
   }
 }
 
 // Multiplies a packed block of `count` pixels with the panel of the outputs from `first` on.
-inline Upcoming multiply_block(const Pixelwise& p, const Finish& f, const float* panel, Index first,
-                           Index count, Index block, PixelScratch& scratch, Upcoming ahead,
-                           float* y) {
+inline Upcoming multiply_block(const Pixelwise& p, const float* bias, const float* panel,
+                               Index first, Index count, Index block, PixelScratch& scratch,
+                               Upcoming ahead, float* y) {
   const Index width = panel_width(p.out_channels, first);
   const auto multiply_tile = width == kColumns ? multiply_pixels<kVectors> : multiply_pixels<1>;
   for (Index i = 0; i < p.in_channels; i += kDeep) {
     const Index depth = min(kDeep, p.in_channels - i);
     for (Index t = 0; t < count; t += kRows, ahead.skip(depth))
-      multiply_tile(scratch.rows.data + i * block + t * kDeep, panel + i * width, depth,
-                    i == 0, i + kDeep >= p.in_channels,
-                    scratch.partial.data + t * width, f,
-                    {y, scratch.where.data + t, count - t, first, p.out_channels - first}, ahead);
+      multiply_tile(scratch.rows.data + i * block + t * kDeep, panel + i * width, depth, i == 0,
+                    i + kDeep >= p.in_channels, scratch.partial.data + t * width,
+                    {y, scratch.where.data + t, count - t, first, p.out_channels - first, bias},
+                    ahead);
   }
   return ahead;
 }
@@ -182,6 +195,7 @@ inline Upcoming multiply_block(const Pixelwise& p, const Finish& f, const float*
 inline int multiply_pixelwise(const Pixelwise& p, const Finish& f, const float* x,
                               const float* weight, float* y) {
   const Index block = block_pixels(p), pixels = pixel_count(p);
+  const Finish rest = {nullptr, f.residual, f.factor, f.gate};
   Buffer<float> panels(round_up(p.out_channels, kLanes) * p.in_channels);
   if (!panels.data) return kOutOfMemory;
   int status = kDone;
@@ -201,8 +215,10 @@ inline int multiply_pixelwise(const Pixelwise& p, const Finish& f, const float* 
       pack_pixels(p, x, from, count, block, scratch);
       Upcoming ahead = upcoming(p, x, from + block, min(2 * block, pixels - from) - block);
       for (Index first = 0; first < p.out_channels; first += kColumns)
-        ahead = multiply_block(p, f, panels.data + first * p.in_channels, first, count, block, scratch,
-                       ahead, y);
+        ahead = multiply_block(p, f.bias, panels.data + first * p.in_channels, first, count, block,
+                               scratch, ahead, y);
+      if (rest.residual || rest.gate != kOpen)
+        finish_pixels(rest, scratch.where.data, count, p.out_channels, y);
     }
   }
   return status;
