@@ -11,7 +11,8 @@ second against the faster plain step; they want a machine that does nothing else
 from a process per step: the largest resident size in the step beyond that before it. Errors are
 relative Frobenius distances from the float64 reference. A run replaces what the results hold of its
 models at its number of threads, but for the ways of others that it leaves out: those keep what they
-had, relative to the plain step beside them.
+had, relative to the plain step beside them. Every model has a process of its own: memory that one
+model leaves behind spares the next one's steps page faults, and plain steps have more of them.
 """
 
 import argparse
@@ -253,10 +254,14 @@ def main() -> None:
         print(json.dumps({"peak_bytes": _measure_memory(subjects[0], options.only_memory)}))
         return
     peers = [name for name in options.peers.split(",") if name]
-    for subject in [] if options.table else subjects:
-        figures = measure(subject, options.threads, options.rounds, peers, options.peer_rounds)
+    if len(subjects) > 1 and not options.table:
+        for subject in subjects:
+            command = [sys.executable, "-m", "benchmarks.engine", *sys.argv[1:]]
+            subprocess.run([*command, "--models", subject.name], check=True, stdout=sys.stderr)
+    elif not options.table:
+        figures = measure(subjects[0], options.threads, options.rounds, peers, options.peer_rounds)
         record(options.out, figures)
-        print(json.dumps({"model": subject.name, **figures["ratios"]}), file=sys.stderr)
+        print(json.dumps({"model": subjects[0].name, **figures["ratios"]}), file=sys.stderr)
     page = table(json.loads(options.out.read_text(encoding="utf-8")))
     options.page.write_text(page, encoding="utf-8")
     print(page, end="")

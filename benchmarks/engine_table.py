@@ -174,14 +174,16 @@ def _remarks_on_limits(machine: Figures, runs: list[Figures]) -> str:
 {_vit_arithmetic(machine, runs)}
 - **ResNet-50.** Its 1x1 and strided layers, most of its multiplications, have no cheaper algorithm
   and run near the processor's peak; Winograd's reaches the thirteen 3x3 layers of stride 1 only.
-  Masks of ReLUs and sums of residual gradients are written along with input gradients, which
-  takes as long as it saves.
+  Masks of ReLUs and sums of residual gradients, written along with input gradients, save little.
+  A second thread helps the plain step more: between the engine's layers Python runs on one thread,
+  and finds the caches full of other data.
 - **ConvNeXt.** There is no BatchNorm to fold and no 3x3 layer. Forward passes and input gradients
   are two thirds of the multiplications, and those of a plain step; what is gained comes from the
   weight gradients and from GELU.
 
-Runs that are repeated differ by some hundredths. The ways of others keep the figures of the last
-run that they took part in.
+Runs that are repeated differ by some hundredths, at times by a tenth: page faults of the hundreds
+of megabytes that a step allocates depend on what the allocator has kept. A run gives each model
+a process of its own. The ways of others keep the figures of the last run that they took part in.
 
 Opacus gives wrong values on ConvNeXt (see its error). Errors of ResNets: where float32 rounds an
 activation's input to the other side of a kink than float64 does, filters move, most in deep

@@ -110,30 +110,29 @@ inline Vector bias_of(const Target& target, int v) {
   return load_part(target.bias + target.first + v * kLanes, lanes);
 }
 
-// Writes the sums of one pixel.
+// Writes the sums of one pixel and the bias.
 template <int vectors>
-inline void write_pixel(const Target& target, int m, const Vector* sum) {
+inline void write_pixel(const Target& target, int m, const Vector* sum, const Vector* bias) {
   float* y = target.y + target.where[m] + target.first;
 #pragma GCC unroll 2
   for (int v = 0; v < vectors; ++v)
-    if (target.lanes > v * kLanes) store_part(y + v * kLanes, sum[v], target.lanes - v * kLanes);
+    if (target.lanes > v * kLanes)
+      store_part(y + v * kLanes, sum[v] + bias[v], target.lanes - v * kLanes);
 }
 
 // Sums over `depth` channels of rows[pixel][channel] times weights[channel][vector], for kRows
-// pixels. `first` starts from the bias, `last` writes to the target; between, sums wait in
-// `partial`. Each channel asks for one line of what is upcoming.
+// pixels. `first` starts from zero, `last` writes to the target; between, sums wait in `partial`.
+// Each channel asks for one line of what is upcoming.
 template <int vectors>
 void multiply_pixels(const float* rows, const float* weights, Index depth, bool first, bool last,
                      float* partial, const Target& target, const Upcoming& upcoming) {
   const float* ahead = upcoming.next;
-  Vector bias[vectors], sum[kRows][vectors];
-#pragma GCC unroll 2
-  for (int v = 0; v < vectors; ++v) bias[v] = bias_of(target, v);
+  Vector sum[kRows][vectors];
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v)
-      sum[m][v] = first ? bias[v] : load(partial + (m * vectors + v) * kLanes);
+      sum[m][v] = first ? Vector{} : load(partial + (m * vectors + v) * kLanes);
   const Index stretch = ceil_div(depth, vectors);
   Index i = 0;
   for (int v = 0; v < vectors; ++v) {
@@ -150,13 +149,16 @@ void multiply_pixels(const float* rows, const float* weights, Index depth, bool 
         for (int v = 0; v < vectors; ++v) sum[m][v] += rows[m * kDeep + i] * column[v];
     }
   }
+  Vector bias[vectors];
+#pragma GCC unroll 2
+  for (int v = 0; v < vectors; ++v) bias[v] = bias_of(target, v);
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m) {
     if (!last)
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) store(partial + (m * vectors + v) * kLanes, sum[m][v]);
     else if (m < target.pixels)
-      write_pixel<vectors>(target, m, sum[m]);
+      write_pixel<vectors>(target, m, sum[m], bias);
   }
 }
 
