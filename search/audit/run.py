@@ -18,6 +18,7 @@ from .duplicates import duplicates, leaks
 from .image_checks import with_image_checks
 from .imagelab import load_imagelab
 from .labels import LookAgain, Relabel, label_errors
+from .outdated import changed_modes, without_outdated
 from .pictures import Pictures, read_pictures
 from .report import AuditReport, Finding, read_findings, write_findings
 from .settings import (
@@ -45,7 +46,7 @@ def audit(
     """Look for wrong labels, duplicates, shared causes and weak filters, and store what is found.
 
     Findings of the kinds looked for replace those stored earlier. Modes are found first where the
-    index has none and a kind needs them.
+    index has none and a kind needs them; findings about modes that change meanwhile are left out.
 
     Args:
         store: the index.
@@ -91,7 +92,10 @@ def audit(
             store, findings, read_image, settings.top, earlier=earlier, progress=progress
         )
     report = AuditReport(tuple(findings), settings.kinds)
-    write_findings(store, report)
+    with store.writer():
+        if {CAUSES, FILTERS} & {*settings.kinds}:
+            report = without_outdated(report, changed_modes(sources.modes, read_modes(store)))
+        write_findings(store, report)
     return report
 
 

@@ -21,7 +21,13 @@ _SCHEMA = MODE_SCHEMA.append(pa.field("settings", pa.string())).append(
 
 
 def write_modes(store: "Store", report: ModeReport) -> None:
-    """Put a report in place of the modes of an index, in one version of one table."""
+    """Put a report in place of the modes of an index, in one version of one table.
+
+    Findings of an audit about modes that are no longer are deleted before, so that a crash in
+    between leaves none of them.
+    """
+    from ..audit.outdated import changed_modes, drop_outdated  # the audit stands on the modes
+
     common = {"settings": json.dumps(report.settings.to_json()), "edited": report.edited}
     rest = {
         "id": UNGROUPED_ROW,
@@ -29,7 +35,10 @@ def write_modes(store: "Store", report: ModeReport) -> None:
         "samples": list(report.ungrouped),
     }
     rows = [mode.to_json() | common for mode in report.modes]
-    store.write_table(MODES, pa.Table.from_pylist([*rows, rest | common], schema=_SCHEMA))
+    with store.writer():
+        if store.read_table(MODES) is not None:
+            drop_outdated(store, changed_modes(read_modes(store), report))
+        store.write_table(MODES, pa.Table.from_pylist([*rows, rest | common], schema=_SCHEMA))
 
 
 def read_modes(store: "Store") -> ModeReport:
