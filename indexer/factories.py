@@ -30,8 +30,7 @@ def call_factory(spec: str, folder: str) -> nn.Module:
     module_name, _, attribute = spec.partition(":")
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    with _foreign_code(spec):
-        target: Any = importlib.import_module(module_name)
+    target = _import(module_name, spec, folder)
     for part in attribute.split("."):
         if not hasattr(target, part):
             raise ModelError(f"{spec}: {module_name} has no {attribute!r}")
@@ -46,16 +45,30 @@ def call_factory(spec: str, folder: str) -> nn.Module:
     return model
 
 
+def _import(module_name: str, spec: str, folder: str) -> Any:
+    with _foreign_code(spec):
+        try:
+            return importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise  # one that the module asks for
+            raise ModelError(
+                f"{spec}: no module named {error.name!r} in {folder}, nor is one installed"
+            ) from error
+
+
 @contextmanager
 def _foreign_code(spec: str) -> Iterator[None]:
     """Report any error of the user's own module in one line, with the place it came from."""
     try:
         yield
+    except ModelError:
+        raise
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise ModelError(
-            f"{spec} fails with {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
-        ) from error
+        # Where the importer itself stops, as at a syntax error, the message has the place.
+        place = "" if frame.filename.startswith("<") else f" ({frame.filename}:{frame.lineno})"
+        raise ModelError(f"{spec} fails with {type(error).__name__}: {error}{place}") from error
 
 
 def _require_no_arguments(spec: str, factory: Any) -> None:

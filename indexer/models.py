@@ -4,9 +4,11 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import timm
 import torch
@@ -18,6 +20,7 @@ from .class_names import model_class_names
 from .durability import disk_errors
 from .errors import IncompatibleIndexError, ModelError
 from .factories import call_factory, is_factory
+from .hub import hub_access
 from .manifest import Manifest
 from .transforms import Transform, TransformOverrides, build_transform, transform_config
 from .weights import (
@@ -234,8 +237,10 @@ def _create_timm(
             arguments = _arguments_from_weights(pretrained, state)
         if overrides.input_size is not None and getattr(pretrained, "fixed_input_size", False):
             arguments["img_size"] = overrides.input_size
+    asks_hub = spec.startswith(HUB) or (state is None and not spec.startswith(LOCAL))
     try:
-        return timm.create_model(spec, pretrained=state is None, **arguments)
+        with hub_access(True) if asks_hub else nullcontext():
+            return timm.create_model(spec, pretrained=state is None, **arguments)
     except ImportError as error:
         raise ModelError(f"{spec} needs a package that is not installed: {error}") from error
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, OSError) as error:
@@ -282,7 +287,7 @@ def _explain(spec: str, error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if "No pretrained weights exist" in text:
         return f"timm has no weights for {spec}: give them with --checkpoint"
-    if isinstance(error, (LocalEntryNotFoundError, ConnectionError)):
+    if isinstance(error, (LocalEntryNotFoundError, ConnectionError, URLError)):
         return (
             f"the weights of {spec} are not on this machine and the hub cannot be reached: "
             f"give --checkpoint FILE or {LOCAL}FOLDER"

@@ -12,7 +12,9 @@ from .base import ImageDataset, RowIndex
 from .columns import build_row_index
 from .files import read_image_file
 from .hf_schema import is_image_type
-from .offline import hub_access, one_line
+from .offline import data_access, one_line
+
+NO_DOWNLOAD = "nothing is fetched without --download"
 
 
 class HuggingFaceDataset(ImageDataset):
@@ -30,7 +32,7 @@ class HuggingFaceDataset(ImageDataset):
         try:
             import datasets
 
-            with hub_access(options.download):
+            with data_access(options.download):
                 return datasets.load_dataset(
                     self.spec.partition("/")[2],
                     split=options.split or "validation",
@@ -39,8 +41,8 @@ class HuggingFaceDataset(ImageDataset):
         except ImportError as error:
             raise DataError(f"{self.spec} needs a package: pip install datasets") from error
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            unreachable = isinstance(error, ConnectionError) and not options.download
-            way_out = " (nothing is fetched without --download)" if unreachable else ""
+            why = "the hub cannot be reached" if options.download else NO_DOWNLOAD
+            way_out = f" ({why})" if isinstance(error, ConnectionError) else ""
             raise DataError(f"{self.spec} cannot be opened: {one_line(error)}{way_out}") from error
 
     @cached_property

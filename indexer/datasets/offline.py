@@ -2,25 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from ..hub import hub_access
 
 
 @contextmanager
-def hub_access(allowed: bool) -> Iterator[None]:
+def data_access(allowed: bool) -> Iterator[None]:
     """Keep the Hugging Face libraries to local files and their cache, unless access is allowed."""
     from datasets import config
-    from huggingface_hub import constants
 
-    switches: tuple[Any, ...] = (config, constants)
-    before = [module.HF_HUB_OFFLINE for module in switches]
-    try:
-        if not allowed:
-            for module in switches:
-                module.HF_HUB_OFFLINE = True
+    with hub_access(allowed, config):
         yield
-    finally:
-        for module, value in zip(switches, before, strict=True):
-            module.HF_HUB_OFFLINE = value
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 from ..errors import DataError
 from .base import ImageDataset, RowIndex
 from .labels import Labels
-from .offline import hub_access, one_line
+from .offline import data_access, one_line
 
 KEPT_IMAGES = 512
 """Images kept for workers that read in nearly the right order."""
@@ -43,7 +43,7 @@ class StreamedDataset(ImageDataset):
         try:
             from timm.data.readers import create_reader
 
-            with hub_access(self.options.download):
+            with data_access(self.options.download):
                 return create_reader(
                     self.spec,
                     root=self.options.root,

@@ -110,6 +110,20 @@ def test_without_a_network_the_way_out_is_named(monkeypatch, tmp_path, spec):
         load_model(spec)
 
 
+@pytest.mark.parametrize("spec", [SMALL, "hf-hub:timm/no-such-model"])
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, tmp_path, capfd, spec):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the port of "discard"
+
+    with pytest.raises(ModelError, match="the hub cannot be reached: give --checkpoint FILE"):
+        load_model(spec)
+    assert capfd.readouterr().err == ""
+    assert constants.HF_HUB_OFFLINE is False
+
+
 @pytest.mark.parametrize("config", [None, "{", '{"no": "architecture"}', "[]"])
 def test_a_folder_without_a_timm_config_is_refused(tmp_path, config):
     if config is not None:

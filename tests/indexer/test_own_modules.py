@@ -115,5 +115,22 @@ def test_a_wrong_factory_is_one_line(own_module, attribute, message):
 
 def test_a_module_that_is_not_there_is_named(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="No module named 'nowhere_to_be_found'"):
+    with pytest.raises(ModelError, match=r"no module named 'nowhere_to_be_found' in /.*, nor is one installed"):
         load_model("nowhere_to_be_found:build")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import nowhere_to_be_found", r"No module named 'nowhere_to_be_found' \(/.*:1\)$"),
+        ("def build(:", r"SyntaxError: invalid syntax \(.*, line 1\)$"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named_with_the_place(
+    monkeypatch, tmp_path, code, message
+):
+    monkeypatch.chdir(tmp_path)
+    name = f"unimportable_{len(code)}"
+    (tmp_path / f"{name}.py").write_text(code)
+    with pytest.raises(ModelError, match=message):
+        load_model(f"{name}:build")
