@@ -115,7 +115,9 @@ def test_a_wrong_factory_is_one_line(own_module, attribute, message):
 
 def test_a_module_that_is_not_there_is_named(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"no module named 'nowhere_to_be_found' in /.*, nor is one installed"):
+    with pytest.raises(
+        ModelError, match=r"no module named 'nowhere_to_be_found' in /.*, nor is one installed"
+    ):
         load_model("nowhere_to_be_found:build")
 
 
