@@ -14,6 +14,7 @@ from ..modes import Mode, ModeReport
 from .pictures import PROPERTIES, Pictures
 from .report import Finding
 from .settings import CAUSES, AuditSettings
+from .words import percent
 
 EXAMPLES = 5
 MOST_VALUES = 50
@@ -217,7 +218,8 @@ def _finding(
         reason=(
             f"the {mode.size} images of {mode.name} {are} {trait.words[high]}: {trait.name} "
             f"{trait.show(compared.members)} on average, {trait.show(compared.others)} in correct "
-            f"images of the same classes; pairs of the two differ this way {beats:.0%} of the time"
+            "images of the same classes; pairs of the two differ this way "
+            f"{percent(beats)} of the time"
         ),
         evidence={
             "mode": mode.id,

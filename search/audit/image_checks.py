@@ -32,6 +32,7 @@ from .imagelab import (
 )
 from .report import Finding
 from .settings import CAUSES, DUPLICATES, IMAGES
+from .words import percent
 
 if TYPE_CHECKING:
     from indexer.store import Store
@@ -225,8 +226,8 @@ def _seen(name: str, score: float, size: tuple[int, int], middle: tuple[int, int
     """Say what is to be seen; the scores are cleanvision 0.3's."""
     shape = f"{size[0]} × {size[1]} pixels"
     return {
-        DARK: f"dark: 99% of its pixels reach at most {score:.0%} of white",
-        LIGHT: f"light: 95% of its pixels reach at least {1 - score:.0%} of white",
+        DARK: f"dark: 99 % of its pixels reach at most {percent(score)} of white",
+        LIGHT: f"light: 95 % of its pixels reach at least {percent(1 - score)} of white",
         BLURRY: f"blurred: hardly an edge in it (score {score:.2f} of 1)",
         LOW_INFORMATION: f"little to see: nearly all of it is alike (score {score:.2f} of 1)",
         ODD_SIZE: f"odd size: {shape}, where a middling image has {middle[0]} × {middle[1]}",

@@ -15,6 +15,7 @@ from .copies import look_twice
 from .report import Finding
 from .settings import LABELS, AuditSettings
 from .votes import Votes, neighbour_votes
+from .words import percent
 
 if TYPE_CHECKING:
     from indexer.store import Store
@@ -162,8 +163,8 @@ def _finding(
 ) -> Finding:
     (given, other), (given_p, other_p), (margin, loss) = names, probabilities, figures
     reasons = [
-        f"labelled {given}, but {other} is likelier ({_percent(other_p)} against "
-        f"{_percent(given_p)})"
+        f"labelled {given}, but {other} is likelier ({_probability(other_p)} against "
+        f"{_probability(given_p)})"
     ]
     if neighbours:
         counts = neighbours["labels"]
@@ -204,5 +205,5 @@ def _finding(
     )
 
 
-def _percent(p: float) -> str:
-    return f"{p:.1%}" if p >= 0.0005 else "less than 0.1%"
+def _probability(p: float) -> str:
+    return percent(p, 1) if p >= 0.0005 else "less than 0.1 %"

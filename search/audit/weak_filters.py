@@ -8,6 +8,7 @@ from ..modes import ModeReport
 from ..modes.evidence import FAILURES, stream_profiles
 from .report import Finding
 from .settings import FILTERS
+from .words import percent
 
 if TYPE_CHECKING:
     from indexer.store import Store
@@ -68,8 +69,8 @@ def weak_filters(store: "Store", report: ModeReport, top: int) -> list[Finding]:
             samples=strongest.of(int(column)),
             reason=(
                 f"{layout.name(int(column))} is among the {salient} most salient of {units} "
-                f"filters for {share:.1%} of the failures, {share / expected:.0f}× as often as "
-                f"chance; it serves {names}"
+                f"filters for {percent(share, 1)} of the failures, {share / expected:.0f}× as "
+                f"often as chance; it serves {names}"
             ),
             evidence={
                 "layer": layer.name,
