@@ -44,11 +44,11 @@ from finetune.workbench import (
 from indexer.statistics import RunningStatistics, standardize
 
 from .planted.pools import BACKGROUND, Pool, held_out_images, pool_of
-from .planted.runs import REPAIRED, twin_of
+from .planted.runs import CHOOSING, REPAIRED, twin_of
 from .planted.training import to_tensor, trained
 from .repair_table import table
 
-SELECTIONS = ("salient", "contrastive", "random", "least", "last", "all")
+SELECTIONS = ("gradient", "salient", "contrastive", "random", "least", "last", "all")
 DRAWS = 1
 """Random selections a cause; the figures of several are averaged."""
 PLAIN = "all, unguarded"
@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cifar", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    # The first model was used to choose the recipes.
-    parser.add_argument("--runs", nargs="*", default=[run.name for run in REPAIRED[1:]])
+    judges = [run.name for run in REPAIRED if run.name not in CHOOSING]
+    parser.add_argument("--runs", nargs="*", default=judges)
     parser.add_argument("--kinds", nargs="*", default=["patch", "noisy", "tone"])
     parser.add_argument("--selections", nargs="*", default=[*SELECTIONS, EVERYTHING])
     options = parser.parse_args(arguments)

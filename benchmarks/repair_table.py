@@ -23,11 +23,17 @@ COUNTS = (
     *("reverse_before", "reverse_after", "reverse_twin"),
 )
 
+OURS = "gradient"
+"""The selection of `failsearch repair search`, with which the others are compared."""
+
 ORDER = (
-    *("salient", "contrastive", "random", "least", "last"),
+    *(OURS, "salient", "contrastive", "random", "least", "last"),
     *("all", "all, unguarded", "everything"),
 )
 """Rows of the table."""
+
+EVERY = "every cause"
+"""Stands for the causes together: their counts added up, model by model."""
 
 Trial = dict[str, Any]
 Pooled = tuple[np.ndarray, np.ndarray]
@@ -52,37 +58,63 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def table(trials: Sequence[Trial]) -> str:
-    """Return a Markdown table: one row for each cause and selection."""
+    """Return a Markdown table: one row for each cause and selection, then the causes together."""
     lines = [
-        "| cause | selection | unseen failures it caused, fixed | salient fixes more by "
+        f"| cause | selection | unseen failures it caused, fixed | {OURS} fixes more by "
         "| clean fixed / broken | clean accuracy, points | outside the mode | reverse confusions "
         "| repair found | weights |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for kind in _kinds(trials):
+    trials = [*trials, *together(trials)]
+    for kind in (*_kinds(trials), EVERY):
         for name in _selections(trials):
             mine = _of(trials, kind, name)
             runs = {trial["run"] for trial in mine}
             # A selection that was tried on fewer models is compared on these.
-            salient = [one for one in _of(trials, kind, "salient") if one["run"] in runs]
-            if mine and salient:
-                lines.append(_row(kind, name, mine, pooled(mine), pooled(salient)))
+            ours = [one for one in _of(trials, kind, OURS) if one["run"] in runs]
+            if mine and ours:
+                lines.append(_row(kind, name, mine, pooled(mine), pooled(ours)))
     return "\n".join(lines)
+
+
+def together(trials: Sequence[Trial]) -> list[Trial]:
+    """Return a trial for each model and selection that adds up those of all causes.
+
+    Models where a selection was not tried on every cause are left out. A clean image counts once
+    for each cause, that is under each repair.
+    """
+    kinds, added = _kinds(trials), []
+    for name in _selections(trials):
+        for run in sorted({trial["run"] for trial in trials}):
+            parts = [[o for o in _of(trials, kind, name) if o["run"] == run] for kind in kinds]
+            if not all(parts):
+                continue
+            every = [one for part in parts for one in part]
+            added.append(
+                {
+                    "run": run,
+                    "kind": EVERY,
+                    "selection": name,
+                    "found": all(one["found"] for one in every),
+                    "weights_share": float(np.mean([one["weights_share"] for one in every])),
+                    **{key: sum(_per_draw(part, run, key) for part in parts) for key in COUNTS},
+                }
+            )
+    return added
 
 
 def ceilings(trials: Sequence[Trial]) -> str:
     """Return a Markdown table of what mending a cause could fix at best, one row a cause.
 
-    The last column reads the salient repair's figure by the twin, whatever the first table reads
-    it by.
+    The last column reads our repair's figure by the twin, whatever the first table reads it by.
     """
     lines = [
         "| cause | unseen failures | caused | the twin is right on | of other failures "
-        "| reverse confusions, the twin | salient fixes of all | of what the twin mends |",
+        f"| reverse confusions, the twin | {OURS} fixes of all | of what the twin mends |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for kind in _kinds(trials):
-        mine = _of(trials, kind, "salient")
+        mine = _of(trials, kind, OURS)
         total = {key: _total(mine, key) for key in COUNTS}
         shares = (
             ("mended_failures", "mode_failures"),
@@ -186,7 +218,7 @@ def _row(kind: str, name: str, trials: Sequence[Trial], own: Pooled, reference: 
     weights = np.mean([trial["weights_share"] for trial in trials])
     return (
         f"| {kind} | {name} | {_interval(100 * share, '.0f')} % of {total['caused_failures']:.0f} "
-        f"| {'' if name == 'salient' else _interval(100 * (reference[0] - share), '+.0f')} "
+        f"| {'' if name == OURS else _interval(100 * (reference[0] - share), '+.0f')} "
         f"| {total['clean_fixed']:.0f} / {total['clean_broken']:.0f} "
         f"| {_interval(100 * change, '+.2f')} | {100 * elsewhere:+.2f} "
         f"| {total['reverse_before']:.0f} → {total['reverse_after']:.0f} "

@@ -38,7 +38,7 @@ class Recipe:
     """
 
     lr: float = 2e-3
-    retention: float = 45.0
+    retention: float = 20.0
     steps: int = 50
     failures: int = 24
     kept: int = 72

@@ -2,9 +2,9 @@
 
 A candidate is a selection of filters and a recipe. It is trained on *discover* and tried on
 *guard*. The weaker the retention of what is right today, the more a repair fixes and the more it
-costs: retention is weakened as long as guard allows. Of the candidates that cost no more accuracy
-there than allowed and fix nearly as much as the best of them, the one that costs the samples
-outside the mode least wins. Held-out samples play no part.
+breaks, so several are tried. Of the candidates that cost no more accuracy there than allowed and
+fix nearly as much as the best of them, the one that costs the samples outside the mode least wins.
+Held-out samples play no part.
 
 Accuracy is that of all guard samples, the mode's failures included. A count that leaves them out
 charges a repair for every sample that a shifted boundary loses and credits it with none that it
@@ -15,6 +15,7 @@ reported beside it.
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,10 @@ class SearchSettings:
     """The space of a search and its limits.
 
     Attributes:
-        selections: names from `SELECTIONS`, each searched in turn.
+        selections: names from `SELECTIONS`, each searched in turn. The default follows from the
+            step: Adam moves each weight by about `lr`, which to first order lowers the mode's loss
+            by `lr` times the magnitude of its gradient, so that a budget of weights does most in
+            the filters of largest mean magnitude.
         max_drop: most accuracy over all guard samples that may be lost, as a share; counted
             softly (see `finetune.guard`).
         max_weights: share of the model's parameters that may change ("last" and "all" take what
@@ -59,11 +63,11 @@ class SearchSettings:
         seed: of batches and of the random selection.
     """
 
-    selections: tuple[str, ...] = ("salient",)
+    selections: tuple[str, ...] = ("gradient",)
     max_drop: float = 0.001
     max_weights: float = 0.02
     lr: float = 2e-3
-    retentions: tuple[float, ...] = (7.0, 20.0, 45.0, 100.0, 250.0)
+    retentions: tuple[float, ...] = (7.0, 12.0, 20.0, 35.0, 100.0)
     steps: int = 50
     budget: int = 3
     seed: int = 0
@@ -201,25 +205,34 @@ def search(
 def candidates(
     task: Task, evidence: Evidence, name: str, settings: SearchSettings
 ) -> Iterator[Candidate]:
-    """Yield the candidates of one selection: at first of middling retention, then as guard bids.
+    """Yield the candidates of one selection, at most `budget`.
 
-    From there retention is weakened until guard refuses, or strengthened until it allows.
+    Every retention from the middling one down is tried: a weaker one breaks more of what is right
+    and fixes more of the mode, and as accuracy counts both, a refusal says little about the next.
+    Where guard allows none of them, retention is strengthened until it does.
     """
-    weights = sorted(settings.retentions)
-    place, direction = len(weights) // 2, 0
-    for _ in range(settings.budget):
-        if not 0 <= place < len(weights):
-            return
+    return islice(_attempts(task, evidence, name, settings), settings.budget)
+
+
+def _attempts(
+    task: Task, evidence: Evidence, name: str, settings: SearchSettings
+) -> Iterator[Candidate]:
+    def train(retention: float) -> Candidate:
         recipe = Recipe(
-            lr=settings.lr, retention=weights[place], steps=settings.steps, seed=settings.seed
+            lr=settings.lr, retention=retention, steps=settings.steps, seed=settings.seed
         )
         candidate = train_candidate(task, evidence, name, recipe, settings)
-        yield candidate
-        bidden = -1 if candidate.drop <= settings.max_drop else 1
-        if direction not in (0, bidden):
-            return
-        direction = bidden
-        place += direction
+        allowed.append(candidate.drop <= settings.max_drop)
+        return candidate
+
+    allowed: list[bool] = []
+    weights = sorted(settings.retentions)
+    middle = len(weights) // 2
+    for retention in weights[middle::-1]:
+        yield train(retention)
+    for retention in weights[middle + 1 :]:
+        if not any(allowed):
+            yield train(retention)
 
 
 def choose(tried: Sequence[Candidate], max_drop: float) -> Candidate | None:

@@ -79,8 +79,15 @@ REPAIRED = (
     _repaired(3, patch=0, noisy=(8, 1), tone=4),
     _repaired(4, patch=5, noisy=(7, 4), tone=1),
     _repaired(5, patch=2, noisy=(9, 0), tone=6),
+    _repaired(6, patch=1, noisy=(3, 5), tone=9),
+    _repaired(7, patch=7, noisy=(0, 8), tone=2),
+    _repaired(8, patch=4, noisy=(6, 2), tone=3),
+    _repaired(9, patch=8, noisy=(2, 0), tone=5),
 )
-"""Models whose planted causes are repaired; the first was used to choose the recipes."""
+"""Models whose planted causes are repaired."""
+
+CHOOSING = ("repaired0", "repaired6", "repaired7")
+"""Those that the recipe of a repair was chosen on; the others judge it."""
 
 
 def twin_of(run: Run) -> Run:

@@ -116,8 +116,8 @@ def search(
     selection: Annotated[
         list[str] | None,
         typer.Option(
-            help="How filters are chosen: salient, contrastive, gradient, random, least, last or "
-            "all; repeat to try several."
+            help="How filters are chosen: gradient (default), salient, contrastive, random, "
+            "least, last or all; repeat to try several."
         ),
     ] = None,
     budget: Annotated[int, typer.Option(help="Most candidates to train for each selection.")] = 3,

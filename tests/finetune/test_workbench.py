@@ -99,11 +99,16 @@ def test_a_winner_keeps_within_the_limit_and_fixes_something(task):
 
 @pytest.mark.parametrize(
     ("allowed", "expected"),
-    [(5, [20, 10, 5]), (20, [20, 10]), (40, [20, 40]), (80, [20, 40, 80]), (99, [20, 40, 80])],
+    [
+        ({20, 10, 5}, [20, 10, 5]),
+        ({5}, [20, 10, 5]),
+        ({40, 80}, [20, 10, 5, 40]),
+        (set(), [20, 10, 5, 40, 80]),
+    ],
 )
-def test_retention_is_weakened_until_guard_refuses(task, monkeypatch, allowed, expected):
+def test_retention_is_strengthened_where_guard_allows_nothing(task, monkeypatch, allowed, expected):
     def train(task, evidence, name, recipe, settings):
-        drop = 0.5 if recipe.retention < allowed else -0.1
+        drop = -0.1 if recipe.retention in allowed else 0.5
         return dataclasses.replace(one, recipe=recipe, drop=drop)
 
     one = search(task, SETTINGS)[1][0]
