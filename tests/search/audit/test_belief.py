@@ -79,6 +79,32 @@ def test_usual_mistakes_make_their_kind_more_suspicious() -> None:
     assert suggested.tolist() == [3, 4]
 
 
+def test_one_kind_of_mistake_gains_from_round_to_round() -> None:
+    """Unsure mistakes of the usual kind are counted once the sure ones have made them likely."""
+    random = np.random.default_rng(4)
+    right = random.integers(0, 10, 3000)
+    labels = np.where(random.random(3000) < 0.1, (right + 1) % 10, right)
+    clear = np.where(random.random((3000, 1)) < 0.3, 8.0, 3.5)
+    logits = clear * np.eye(10)[right] + 1.5 * np.eye(10)[labels]
+    belief, mistakes = believe(logits, None, labels)
+    once = usual_mistakes(posterior(logits, None, 1.0), labels)
+    assert mistakes.counts.sum() > 1.5 * once.counts.sum()
+    wrong = labels != right
+    first = reweigh(posterior(logits, None, 1.0), labels, once)
+    rows = np.arange(len(labels))
+    assert belief[rows, labels][wrong].mean() < first[rows, labels][wrong].mean()
+    assert (suggest(belief, labels)[1][wrong] == right[wrong]).all()
+
+
+def test_random_mistakes_gain_nothing_in_rounds() -> None:
+    random = np.random.default_rng(5)
+    right = random.integers(0, 10, 3000)
+    labels = np.where(random.random(3000) < 0.1, random.integers(0, 10, 3000), right)
+    logits = 4 * np.eye(10)[right] + 2 * np.eye(10)[labels] + random.normal(0, 1, (3000, 10))
+    plain = posterior(logits, None, 1.0)
+    assert np.abs(believe(logits, None, labels)[0] - plain).max() < 0.1
+
+
 @given(st.integers(0, 10**6), st.integers(3, 8), st.integers(1, 60))
 def test_the_strength_of_chance_is_the_likeliest(seed: int, classes: int, count: int) -> None:
     random = np.random.default_rng(seed)
