@@ -46,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Pool the repair benchmark.")
     parser.add_argument("results", type=Path)
     parser.add_argument("--plot", type=Path, help="PNG to draw")
+    parser.add_argument("--runs", nargs="*", help="pool these models alone")
     options = parser.parse_args(arguments)
     trials = json.loads(options.results.read_text())
+    trials = [one for one in trials if options.runs is None or one["run"] in options.runs]
     print(f"{table(trials)}\n\n{ceilings(trials)}")
     soft, counted = guard_errors(trials)
     print(
