@@ -9,6 +9,7 @@ from pathlib import Path
 from .versions import newest_manifest
 
 MAGIC = b"LANC"
+INDEX_SUFFIX = ".idx"
 FOOTER = struct.Struct("<QQQIIHH4s")
 """Where column metadata and the tables of their offsets and of global buffers begin; number of
 global buffers and of columns; major and minor version; magic."""
@@ -43,7 +44,8 @@ def short_files(table: Path) -> list[Path]:
     manifest = newest_manifest(table)
     content = b"" if manifest is None else manifest.read_bytes()
     data = [path for path in table.glob("data/*.lance") if path.name.encode() in content]
-    indexes = [path for path in table.glob("_indices/*/*.idx") if _key(path.parent.name) in content]
+    listed = table.glob(f"_indices/*/*{INDEX_SUFFIX}")
+    indexes = [path for path in listed if _key(path.parent.name) in content]
     return [path for path in (*data, *indexes) if is_short(path)]
 
 

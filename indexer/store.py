@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from .copies import read_through_copy
 from .durability import disk_errors, replace_file, store_errors, sync_path
 from .errors import StoreError, UnknownSampleError
+from .lance_footer import INDEX_SUFFIX, short_files
 from .manifest import MANIFEST_FILE, Manifest, read_manifest
 from .migration import migrate
 from .schema import ID, METRIC, PROFILE, SAMPLES
@@ -215,10 +216,17 @@ class Store(Tables):
         """Build a one-bit index (IVF_RQ) over the profiles of all samples, as one version."""
         with self.commit(SAMPLES):
             table = self.table(SAMPLES)  # first, since it sets up lancedb
+            self._drop_damaged_indexes()
             from lancedb.index import IvfRq
 
             config = IvfRq(distance_type=METRIC, num_partitions=partitions, num_bits=1)
             table.create_index(PROFILE, config=config)
+
+    def _drop_damaged_indexes(self) -> None:
+        """Delete indexes that lost bytes: the version that replaces them still names them."""
+        for file in short_files(table_folder(self.path, SAMPLES)):
+            if file.suffix == INDEX_SUFFIX:
+                shutil.rmtree(file.parent, ignore_errors=True)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Put a small table in place of the one of that name, as one version."""

@@ -115,7 +115,7 @@ class Tables:
             after = list_files(folder)
             new = [path for path, changed in after.items() if before.get(path) != changed]
             sync_files(new, root=self.path)
-            self._refuse_short_files(name)
+            self._refuse_short_files(name, new)
             acknowledge(self.path, name, newest_version(folder))
 
     def look_after_tables(self) -> None:
@@ -140,12 +140,14 @@ class Tables:
             if newest != read_acknowledged(self.path).get(name):
                 recover(self.path, name, lambda: self._is_readable(name))
 
-    def _refuse_short_files(self, name: str) -> None:
+    def _refuse_short_files(self, name: str, new: list[Path]) -> None:
         """Take a version back in which the disk lost a write.
 
-        Lance 13 commits a file although one of its writes failed, and the file is short then.
+        Lance 13 commits a file although one of its writes failed, and the file is short then. Files
+        of earlier versions are no matter of this write.
         """
-        if self._is_readable(name, columns=1):
+        short = short_files(table_folder(self.path, name))
+        if not set(short).intersection(new) and self._can_be_read(name, columns=1):
             return
         recover(self.path, name, lambda: self._is_readable(name))
         raise StoreError(
@@ -153,16 +155,23 @@ class Tables:
             "before is untouched; check the disk and repeat the same command"
         )
 
-    def _is_readable(self, name: str, columns: int | None = None) -> bool:
-        """Read the first columns of a table, all by default, and look at the ends of its files."""
+    def _is_readable(self, name: str) -> bool:
+        """Read a whole table, and look at the ends of its files, those of indexes among them."""
+        try:
+            return self._can_be_read(name) and not short_files(table_folder(self.path, name))
+        except OSError:
+            return False
+
+    def _can_be_read(self, name: str, columns: int | None = None) -> bool:
+        """Read the first columns of a table, all by default."""
         self._tables.pop(name, None)
         try:
             table = _connect(self.path).open_table(name)  # afresh: a cache would hide the damage
             for _ in table.search().select(table.schema.names[:columns]).to_batches():
                 pass
-            return not short_files(table_folder(self.path, name))
         except (RuntimeError, ValueError, OSError):
             return False
+        return True
 
 
 def _connect(path: Path) -> "DBConnection":

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from indexer.lance_footer import FOOTER, is_short, short_files
+from indexer.store import Store
 from indexer.versions import table_folder
 from tests.search.conftest import make_index
 
@@ -49,6 +50,19 @@ def test_a_file_that_lacks_bytes_is_short(table: Path, damage: Callable[[bytes],
             assert short_files(table) == [file]
         finally:
             file.write_bytes(whole)
+
+
+def test_a_damaged_index_stands_in_the_way_of_no_write(tmp_path: Path) -> None:
+    store = make_index(tmp_path / "made", rows=60)
+    store.index_profiles(partitions=1)
+    for file in table_folder(store.path, "samples").glob("_indices/*/*"):
+        file.write_bytes(b"")
+    rows = Store.open(store.path).read(store.table("samples").schema.names, limit=1)
+    store.append_samples(rows.to_reader())
+    assert Store.open(store.path).count() == 61
+    store.index_profiles(partitions=1)
+    assert not short_files(table_folder(store.path, "samples"))
+    assert Store.open(store.path).count() == 61
 
 
 def test_files_of_no_version_do_not_count(table: Path) -> None:
