@@ -13,9 +13,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from indexer.errors import StoreError, UnknownSampleError
+
 from . import cache
 from .modes import ModeSettings
-from .modes.evidence import gather
+from .modes.evidence import Evidence, gather
 
 if TYPE_CHECKING:
     from indexer.store import Store
@@ -24,6 +26,7 @@ FITTED = 3000
 """Failures that t-SNE arranges; more are placed among their nearest arranged ones."""
 NEAREST = 5
 SEED = 0
+TRIES = 5
 CACHE_FILE = "map.npz"
 
 
@@ -45,12 +48,15 @@ class FailureMap:
 
 
 def failure_map(store: "Store") -> FailureMap:
-    """Return the map of an index, computed where it was not yet for this version."""
+    """Return the map of an index, computed where it was not yet for this version.
+
+    Raises:
+        StoreError: samples were added again and again while they were read.
+    """
     known = known_map(store)
     if known is not None:
         return known
-    path = _path(store)
-    evidence = gather(store, ModeSettings())
+    path, evidence = _gathered(store)
     made = FailureMap(tuple(evidence.ids.tolist()), arrange(evidence.features))
     ids = np.array(made.ids, np.str_)
     cache.write(path, lambda file: np.savez(file, ids=ids, places=made.places))
@@ -98,6 +104,25 @@ def _embed(features: np.ndarray) -> np.ndarray:
     dimensions = min(features.shape)
     start = "pca" if dimensions >= 2 else "random"
     return TSNE(perplexity=perplexity, init=start, random_state=SEED).fit_transform(features)
+
+
+def _gathered(store: "Store") -> tuple[Path, Evidence]:
+    """Return the failures of one version, and where the map of that version belongs.
+
+    It is read in passes. They take no writer lock, so that an index can be mapped where it cannot
+    be written; instead they are repeated where samples were added between them.
+    """
+    for _ in range(TRIES):
+        path = _path(store)
+        try:
+            evidence = gather(store, ModeSettings())
+        except (KeyError, UnknownSampleError):  # a failure that an earlier pass did not see
+            if _path(store) == path:
+                raise
+            continue
+        if _path(store) == path:
+            return path, evidence
+    raise StoreError(f"samples of {store.path} change while they are read: try again")
 
 
 def _path(store: "Store") -> Path:

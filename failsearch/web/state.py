@@ -86,6 +86,8 @@ class State:
         """Lay out the failures, which takes up to a minute where there are many."""
         from search.map import failure_map
 
+        # Read before the map is made: where samples come in between, the map is that of a newer
+        # version than it goes by, and is read again; never is an old one taken for the newest.
         version = self.snapshot.version
         made = failure_map(self.index.store)
         with self._lock:

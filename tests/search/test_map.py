@@ -3,11 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import search.map
+from indexer.errors import StoreError
+from indexer.schema import SAMPLES
 from indexer.store import Store
-from search.map import CACHE_FILE, arrange, failure_map
+from search.map import CACHE_FILE, TRIES, arrange, failure_map, known_map
+from search.modes.evidence import Evidence
+from search.modes.settings import ModeSettings
 from tests.search.modes.conftest import NAMES, planted_arrays
 from tests.support.arrays import index_of_arrays
 
@@ -41,6 +46,40 @@ def test_a_map_is_kept_until_the_samples_change(
         kept.write_bytes(damaged)
         with pytest.raises(TypeError):  # arranged anew
             failure_map(store)
+
+
+@pytest.mark.parametrize("additions", [2, TRIES])
+def test_a_map_is_of_one_version(
+    store: Store, monkeypatch: pytest.MonkeyPatch, additions: int
+) -> None:
+    gather, tries = search.map.gather, []
+
+    def gather_while_samples_are_added(store: Store, settings: ModeSettings) -> Evidence:
+        evidence = gather(store, settings)
+        tries.append(evidence)
+        if len(tries) <= additions:
+            copy_sample(store, f"new{len(tries)}")
+        if len(tries) == 1:
+            raise KeyError("new1")  # as where it came between two passes
+        return evidence
+
+    monkeypatch.setattr(search.map, "gather", gather_while_samples_are_added)
+    if additions == TRIES:
+        with pytest.raises(StoreError, match="change while they are read"):
+            failure_map(store)
+        return
+    found = failure_map(store)
+    assert {"new1", "new2"} < set(found.ids)
+    known = known_map(store)
+    assert known is not None
+    assert known.ids == found.ids
+
+
+def copy_sample(store: Store, name: str) -> None:
+    """Add a failure of the index again under another id."""
+    row = store.table(SAMPLES).search().where("id = 'r0'").to_arrow()
+    row = row.set_column(row.schema.get_field_index("id"), "id", pa.array([name]))
+    store.append_samples(row.to_reader())
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 5])
