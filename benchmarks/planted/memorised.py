@@ -50,7 +50,10 @@ def _runs(degree: str, seeds: tuple[int, ...], kinds: tuple[str, ...]) -> tuple[
     return tuple(Noisy(how, degree, seed) for how in kinds for seed in seeds)
 
 
-CHOOSING = _runs("partly", (0, 1, 2), ("uniform", "similar"))
+CHOOSING = (
+    *_runs("partly", (0, 1, 2), ("uniform", "similar")),
+    *_runs("partly", (3, 4, 5), ("pairs",)),
+)
 """Models that the score was chosen on."""
 JUDGING = (
     *_runs("partly", (3, 4, 5), ("uniform", "similar")),
@@ -89,7 +92,16 @@ def flip(labels: np.ndarray, logits: np.ndarray, rate: float, how: str, seed: in
 
 def training_images(run: Noisy, train: Images) -> Images:
     """Return the images of a run, with their right labels, out of the training split."""
-    return train.take(np.random.default_rng(run.seed).permutation(len(train.labels))[:IMAGES])
+    return train.take(_shuffled(run, train)[:IMAGES])
+
+
+def other_images(run: Noisy, train: Images) -> Images:
+    """Return as many images of the training split that are no images of the run."""
+    return train.take(_shuffled(run, train)[IMAGES : 2 * IMAGES])
+
+
+def _shuffled(run: Noisy, train: Images) -> np.ndarray:
+    return np.random.default_rng(run.seed).permutation(len(train.labels))
 
 
 def noisy_labels(run: Noisy, images: Images, cifar: Path, cache: Path) -> np.ndarray:
@@ -101,15 +113,31 @@ def noisy_labels(run: Noisy, images: Images, cifar: Path, cache: Path) -> np.nda
 
 def noisy_model(run: Noisy, images: Images, given: np.ndarray, cache: Path) -> nn.Module:
     """Return the run's model in eval mode, trained now or read from `cache`."""
-    path = cache / f"{run.name}.safetensors"
-    torch.manual_seed(run.seed)
+    labelled = Images(images.pixels, images.fine, given)
+    return _model(run.seed, labelled, EPOCHS[run.degree], cache / f"{run.name}.safetensors")
+
+
+def clean_model(seed: int, images: Images, seen: str, cache: Path) -> nn.Module:
+    """Return a model that learnt right labels as others learn partly wrong ones, in eval mode.
+
+    Args:
+        seed: of the weights and the order of images.
+        images: what it is trained on, with right labels.
+        seen: which images these are, for its name in the cache.
+        cache: where it is kept.
+    """
+    return _model(seed, images, EPOCHS["partly"], cache / f"right-{seen}{seed}.safetensors")
+
+
+def _model(seed: int, images: Images, epochs: int, path: Path) -> nn.Module:
+    torch.manual_seed(seed)
     model = build(10)
     if path.exists():
         model.load_state_dict(load_file(path))
     else:
-        fit(model, Images(images.pixels, images.fine, given), EPOCHS[run.degree])
+        fit(model, images, epochs)
         model.to(memory_format=torch.contiguous_format)
-        cache.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(model.state_dict(), path)
     return model.eval()
 
