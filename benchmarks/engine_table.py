@@ -181,9 +181,12 @@ def _remarks_on_limits(machine: Figures, runs: list[Figures]) -> str:
   are two thirds of the multiplications, and those of a plain step; what is gained comes from the
   weight gradients and from GELU.
 
-Runs that are repeated differ by some hundredths, at times by a tenth: page faults of the hundreds
-of megabytes that a step allocates depend on what the allocator has kept. A run gives each model
-a process of its own. The ways of others keep the figures of the last run that they took part in.
+Runs that are repeated differ by some hundredths, at times by a tenth. ViT shows how much: it has no
+BatchNorm to fold, so that the default and the row before it compute the same. Part of it are page
+faults of the hundreds of megabytes that a step allocates, which depend on what the allocator has
+kept, and those of a second thread come on top. Peaks of memory vary as much. A run gives each
+model a process of its own. The ways of others keep the figures of the last run that they took part
+in.
 
 Opacus gives wrong values on ConvNeXt (see its error). Errors of ResNets: where float32 rounds an
 activation's input to the other side of a kink than float64 does, filters move, most in deep
