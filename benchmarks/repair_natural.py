@@ -1,7 +1,7 @@
 """Repair of natural failure modes: the largest modes of an index, judged on held-out samples.
 
-Each mode gets the search of `failsearch repair search`, beside its controls; the repairs are
-recorded in the index like any other.
+Each mode gets `failsearch repair search --budget 5`, beside its controls; the repairs are recorded in
+the index like any other.
 
     python -m benchmarks.repair_natural INDEX --modes 5 --out benchmarks/results/repair_natural.json
 """
@@ -16,12 +16,16 @@ from typing import Any
 import failsearch
 from indexer.progress import track
 
+BUDGET = 5
+"""Candidates of a search: one for each retention weight, the strong ones included."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Repair the largest modes and write the JSON; print the table."""
     parser = argparse.ArgumentParser(description="Repair the largest modes of an index.")
     parser.add_argument("index", type=Path)
     parser.add_argument("--modes", type=int, default=5)
+    parser.add_argument("--max-drop", type=float, default=0.1, help="points; 100 waives the guard")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     index = failsearch.open(options.index)
@@ -30,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     for mode in index.modes.modes[len(found) : options.modes]:
         started = time.perf_counter()
-        report = index.repair_mode(mode.id, progress=track).to_json()
+        settings = {"budget": BUDGET, "max_drop": options.max_drop / 100}
+        report = index.repair_mode(mode.id, progress=track, **settings).to_json()
         kept = ("target", "neighbours", "winner", "candidates", "split", "held_out", "controls")
         seconds = round(time.perf_counter() - started, 1)
         found.append({"name": mode.name, "seconds": seconds, **{key: report[key] for key in kept}})

@@ -149,10 +149,16 @@ def search(
 
 def _show_search(report: "ModeRepairReport", console: Console) -> None:
     if not report.found:
+        settings = report.settings
+        more = (
+            f", --budget {len(settings.retentions)} tries stronger retention"
+            if settings.budget < len(settings.retentions)
+            else ""
+        )
         console.print(
             f"None of {report.candidates} candidates fixed failures of mode {report.target} "
-            f"without losing more than {100 * report.settings.max_drop:g} points on guard samples; "
-            "--max-drop allows more.",
+            f"without losing more than {100 * settings.max_drop:g} points on guard samples; "
+            f"--max-drop allows more{more}.",
             markup=False,
         )
         return
