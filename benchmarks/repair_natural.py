@@ -1,7 +1,7 @@
 """Repair of natural failure modes: the largest modes of an index, judged on held-out samples.
 
-Each mode gets `failsearch repair search --budget 5`, beside its controls; the repairs are recorded in
-the index like any other.
+Each mode gets `failsearch repair search --budget 5`, beside its controls; the repairs are recorded
+in the index like any other.
 
     python -m benchmarks.repair_natural INDEX --modes 5 --out benchmarks/results/repair_natural.json
 """
