@@ -25,6 +25,7 @@ from indexer.datasets import ImageDataset, open_dataset
 from indexer.decode import decode
 from indexer.errors import DataError
 from indexer.models import load_model, save_timm_directory
+from indexer.progress import Progress, silent, track
 from indexer.transforms import TransformOverrides
 from indexer.weights import WEIGHTS_FILE, save_weights
 
@@ -41,6 +42,7 @@ def train(
     batch_size: int = 32,
     learning_rate: float = 3e-3,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> torch.nn.Module:
     """Train with AdamW, one cycle of the learning rate and shifts by a few pixels.
 
@@ -52,38 +54,43 @@ def train(
         batch_size: images per step; a smaller rest of an epoch is left out.
         learning_rate: peak of the cycle.
         seed: of order and shifts; the same on every run with as many threads.
+        progress: where images read and images trained on are reported.
 
     Returns:
         the model in eval mode.
     """
-    images, labels = load_arrays(dataset, size, len(dataset.class_names or ()))
+    images, labels = load_arrays(dataset, size, len(dataset.class_names or ()), progress)
     batch_size = min(batch_size, len(labels))
     steps = epochs * (len(labels) // batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     model.train()
-    for epoch in range(epochs):
-        for rows in _batches(len(labels), batch_size, seed + epoch):
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(_shifted(images[rows], int(rows[0]))), labels[rows])
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    with progress("training", steps * batch_size, 0) as tracker:
+        for epoch in range(epochs):
+            for rows in _batches(len(labels), batch_size, seed + epoch):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(_shifted(images[rows], int(rows[0]))), labels[rows])
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                tracker.advance(batch_size)
     # So few steps leave the running statistics near their start: measure them anew.
     update_bn(images.split(batch_size), model)
     return model.eval()
 
 
 def load_arrays(
-    dataset: ImageDataset, size: int, classes: int
+    dataset: ImageDataset, size: int, classes: int, progress: Progress = silent
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return images float32 [N, 3, size, size] in [-1, 1] and labels int64 [N]."""
     class_map = match_classes(dataset, num_classes=classes)
     pixels, labels = [], []
-    for row in dataset.rows():
-        image = decode(dataset.read(row.ref)).resize((size, size), Image.Resampling.BILINEAR)
-        pixels.append(np.asarray(image))
-        labels.append(class_map.target(row))
+    with progress("reading", len(dataset), 0) as tracker:
+        for row in dataset.rows():
+            image = decode(dataset.read(row.ref)).resize((size, size), Image.Resampling.BILINEAR)
+            pixels.append(np.asarray(image))
+            labels.append(class_map.target(row))
+            tracker.advance(1)
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float()
     return (images / 255 - CENTER) / CENTER, torch.tensor(labels)
 
@@ -134,7 +141,14 @@ def main() -> None:
         parser.error(f"{arguments.data} has no class names")
     torch.manual_seed(arguments.seed)
     model = timm.create_model(arguments.model, num_classes=len(names))
-    train(dataset, model, size=arguments.size, epochs=arguments.epochs, seed=arguments.seed)
+    train(
+        dataset,
+        model,
+        size=arguments.size,
+        epochs=arguments.epochs,
+        seed=arguments.seed,
+        progress=track,
+    )
     save(model, arguments.model, names, arguments.size, arguments.out)
     seconds = time.perf_counter() - start
     print(f"{arguments.out}: {arguments.model}, {len(dataset)} images, {seconds:.0f} s")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from indexer.errors import SettingError
+from indexer.lock import require_writable
 from indexer.progress import Progress, silent
 from indexer.schema import REJECTS, REJECTS_SCHEMA
 from indexer.store import Store
@@ -210,6 +211,7 @@ class Index(Repairs):
         label: str | int | None = None,
         settings: ExplainSettings | None = None,
         device: str = "auto",
+        progress: Progress = silent,
     ) -> Explanation:
         """Say which filters and pixels are behind a sample; see `failsearch.explain.explain`."""
         from .explain import ExplainSettings, explain
@@ -221,6 +223,7 @@ class Index(Repairs):
             label=label,
             settings=settings or ExplainSettings(),
             device=resolve_device(device),
+            progress=progress,
         )
 
     def invert(
@@ -230,6 +233,7 @@ class Index(Repairs):
         start: str | Path | Image.Image = "noise",
         settings: InvertSettings | None = None,
         device: str = "auto",
+        progress: Progress = silent,
     ) -> Inversion:
         """Recover an image from a stored profile; see `failsearch.explain.invert`."""
         from .explain import InvertSettings, invert
@@ -240,6 +244,7 @@ class Index(Repairs):
             start=start,
             settings=settings or InvertSettings(),
             device=resolve_device(device),
+            progress=progress,
         )
 
     # -- audit ------------------------------------------------------------------------------
@@ -268,6 +273,7 @@ class Index(Repairs):
         from search.audit.run import audit
         from search.audit.settings import IMAGES, AuditSettings
 
+        require_writable(self.path)
         profiler = None
         if relabel:
             from .query import SampleRelabeler

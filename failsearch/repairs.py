@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from indexer.lock import require_writable
 from indexer.progress import Progress, silent
 from indexer.store import Store
 
@@ -38,6 +39,7 @@ class Repairs:
         from finetune.repair import repair
         from finetune.settings import RepairSettings
 
+        require_writable(self.store.path)
         return repair(
             self.store,
             mode=mode,
@@ -61,6 +63,7 @@ class Repairs:
         from finetune.mode_repair import repair_mode
         from finetune.workbench import SearchSettings
 
+        require_writable(self.store.path)
         return repair_mode(
             self.store,
             mode,
@@ -115,6 +118,7 @@ class Repairs:
         """Profile samples under a recorded repair; see `finetune.reprofile.reprofile`."""
         from finetune.reprofile import reprofile
 
+        require_writable(self.store.path)
         chosen = resolve_device(device)
         return reprofile(
             self.store, repair, whole_index=whole_index, device=chosen, progress=progress

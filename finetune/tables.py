@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
+from indexer.errors import SettingError
 from indexer.progress import Progress, silent
 from indexer.store import Store
 from search.stored_graph import neighbour_graph
@@ -48,6 +49,11 @@ def repair_tables(
     settings = settings or TableSettings()
     population, _ = open_population(store, device)
     groups = eligible_groups(store, population, settings)
+    if not groups:
+        raise SettingError(
+            f"{store.path} has no failure whose {settings.neighbours - 1} nearest ones mostly have "
+            "its label and prediction: the tables are made of such failures"
+        )
     shown = _of_different_pairs(population, groups, settings.samples)
     steps, sweep = [], []
     for group in shown:

@@ -7,6 +7,7 @@ that order. Everything the product writes goes through these few functions.
 
 import errno
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,21 @@ from .errors import StoreError
 
 TEMPORARY = ".partial"
 """Suffix of files and folders that are still being written; a killed writer leaves them."""
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How lance's messages end that began as an error of the operating system."""
+_FULL = "the disk is full: make room and repeat the same command"
+_A_FILE = "a file has the name of a folder there: choose another place"
+_FORBIDDEN = "permission denied: choose another place, or have its permissions changed"
+_PLAIN = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EEXIST: _A_FILE,
+    errno.ENOTDIR: _A_FILE,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: "that file system is read-only: choose another place",
+}
 
 
 @dataclass
@@ -139,8 +155,10 @@ def store_errors(action: str) -> Iterator[None]:
 def explain(error: Exception) -> str:
     """Return what went wrong with a disk, and the way out, on one short line."""
     text = str(error)
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in text:
-        return "the disk is full: make room and repeat the same command"
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        return "a file has the name of a folder there: choose another place"
+    number = getattr(error, "errno", None)
+    if number is None and (told := _OS_ERROR.search(text)):
+        number = int(told[1])
+    if number in _PLAIN:
+        return _PLAIN[number]
+    text = getattr(error, "strerror", None) or text
     return text if len(text) <= 300 else f"{text[:297]}..."

@@ -35,21 +35,34 @@ def hold_writer_lock(folder: Path, patience: float = 0) -> Iterator[None]:
         LockedError: another process (or another handle of this one) is writing; names it.
         StoreError: the folder cannot be written to.
     """
-    path = folder / LOCK_FILE
     with disk_errors(folder):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = _open(folder)
     try:
         deadline = time.monotonic() + patience
         with disk_errors(folder):  # some network file systems have no locks
             while not _taken(descriptor):
                 if time.monotonic() >= deadline:
-                    raise LockedError(_refusal(folder, path))
+                    raise LockedError(_refusal(folder))
                 time.sleep(_PAUSE_S)
             os.truncate(descriptor, 0)
             os.write(descriptor, json.dumps(_holder()).encode())
         yield
     finally:
         os.close(descriptor)
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a database folder that cannot be written to, before work for it is done.
+
+    Raises:
+        StoreError: says why not. That another process is writing just now is no reason.
+    """
+    with disk_errors(folder):
+        os.close(_open(folder))
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
 
 
 def _taken(descriptor: int) -> bool:
@@ -69,9 +82,9 @@ def _holder() -> dict[str, str | int]:
     }
 
 
-def _refusal(folder: Path, path: Path) -> str:
+def _refusal(folder: Path) -> str:
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
+        holder = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
         name = "process {pid} on {host} ({command}, since {since})".format(**holder)
     except (ValueError, KeyError):  # caught between taking the lock and signing it
         name = "another process"

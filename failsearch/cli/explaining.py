@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from indexer.progress import track
+
 from .options import DEFAULT_DB, Db, Device, Json, Seed
 from .output import check_folder, emit, table
 
@@ -68,7 +70,7 @@ def explain(
         seed=seed,
     )
     explanation = failsearch.open(db).explain(
-        sample, image=image, label=label, settings=settings, device=device
+        sample, image=image, label=label, settings=settings, device=device, progress=track
     )
     files = explanation.save(out)
 
@@ -118,7 +120,11 @@ def invert(
 
     check_folder(out)
     inversion = failsearch.open(db).invert(
-        sample, start=start, settings=InvertSettings(steps=steps, lr=lr, seed=seed), device=device
+        sample,
+        start=start,
+        settings=InvertSettings(steps=steps, lr=lr, seed=seed),
+        device=device,
+        progress=track,
     )
     files = inversion.save(out)
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from indexer.errors import SettingError
 
 from .options import DEFAULT_DB, Db, Json, Seed
-from .output import emit, percent, table
+from .output import check_file, emit, percent, table
 
 if TYPE_CHECKING:
     from failsearch.index import Index
@@ -52,6 +52,8 @@ def modes(
     """Group the misclassified samples into failure modes and store them, or show a stored mode."""
     import failsearch
 
+    if montage is not None:
+        check_file(montage)
     index = failsearch.open(db)
     if mode is not None:
         if replace:

@@ -127,6 +127,7 @@ def check_file(path: Path, suffix: str | None = None) -> None:
         raise SettingError(f"{path} is a folder: name a file in it")
     if not path.parent.is_dir():
         raise SettingError(f"cannot write {path}: {path.parent} is no folder")
+    _require_access(path if path.exists() else path.parent, path)
     if suffix is not None and path.suffix.lower() != suffix:
         raise SettingError(f"{path} should end in {suffix}: name it so")
 
@@ -135,10 +136,16 @@ def check_folder(path: Path) -> None:
     """Refuse a folder that could not be made, before the work for it is done.
 
     Raises:
-        SettingError: the path, or one that it lies in, is a file.
+        SettingError: the path, or one that it lies in, is a file or read-only.
     """
     for place in (path, *path.parents):
         if place.exists():
             if not place.is_dir():
                 raise SettingError(f"cannot write to {path}: {place} is a file, not a folder")
+            _require_access(place, path)
             return
+
+
+def _require_access(place: Path, path: Path) -> None:
+    if not os.access(place, os.W_OK):
+        raise SettingError(f"cannot write {path}: {place} is read-only, choose another place")

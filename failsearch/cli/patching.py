@@ -9,7 +9,7 @@ from rich.console import Console
 from indexer.progress import track
 
 from .options import DEFAULT_DB, Db, Device, Json
-from .output import emit, table
+from .output import check_file, emit, table
 from .repairing import UNJUDGED
 
 patch_group = typer.Typer(help="Carry a repair to other copies of the weights.")
@@ -18,26 +18,30 @@ Patch = Annotated[Path, typer.Argument(help="Patch file of a repair.", metavar="
 Weights = Annotated[
     Path, typer.Argument(help="timm directory or safetensors checkpoint.", metavar="WEIGHTS")
 ]
-Output = Annotated[
+Out = Annotated[
     Path | None, typer.Option(help="Write here instead of changing WEIGHTS.", metavar="FILE")
 ]
 
 
 @patch_group.command()
-def apply(patch: Patch, weights: Weights, output: Output = None, as_json: Json = False) -> None:
+def apply(patch: Patch, weights: Weights, out: Out = None, as_json: Json = False) -> None:
     """Put a repair into a copy of the weights it was made for."""
     from finetune.patch import apply_patch, read_patch
 
-    written = apply_patch(read_patch(patch), weights, output)
+    if out is not None:
+        check_file(out)
+    written = apply_patch(read_patch(patch), weights, out)
     emit({"written": str(written)}, as_json, lambda c: c.print(f"wrote {written}", markup=False))
 
 
 @patch_group.command()
-def revert(patch: Patch, weights: Weights, output: Output = None, as_json: Json = False) -> None:
+def revert(patch: Patch, weights: Weights, out: Out = None, as_json: Json = False) -> None:
     """Take a repair back, bit for bit."""
     from finetune.patch import read_patch, revert_patch
 
-    written = revert_patch(read_patch(patch), weights, output)
+    if out is not None:
+        check_file(out)
+    written = revert_patch(read_patch(patch), weights, out)
     emit({"written": str(written)}, as_json, lambda c: c.print(f"wrote {written}", markup=False))
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from indexer.errors import SettingError
 
 from .options import DEFAULT_DB, Db, Device, Filters, Json
-from .output import check_export, emit, table
+from .output import check_export, check_file, emit, table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,6 +72,8 @@ def search(
     """Find the images that break the model the same way: cosine neighbours of the profile."""
     import failsearch
 
+    if montage is not None:
+        check_file(montage)
     index = failsearch.open(db)
     method = "exact" if exact else "auto"
     if ids_from is not None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from indexer.progress import Progress, silent
+
 from .settings import FILLS, ExplainSettings, InvertSettings, parse_box, parse_share
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from indexer.progress import Progress
     from indexer.store import Store
 
     from .explanation import Explanation
@@ -41,6 +42,7 @@ def explain(
     label: str | int | None = None,
     settings: ExplainSettings | None = None,
     device: str = "cpu",
+    progress: Progress = silent,
 ) -> Explanation:
     """Explain a sample of an index, or an image with its true class.
 
@@ -51,6 +53,7 @@ def explain(
         label: its true class, by name or number.
         settings: what to explain and what to try; the ten most salient filters by default.
         device: where the model runs.
+        progress: where passes of the model are reported.
 
     Raises:
         SettingError: neither or both of sample and image, or an option out of range.
@@ -63,7 +66,7 @@ def explain(
 
     bench = Bench(store, device)
     subject = one_subject(bench, sample, image, label)
-    return explain_subject(bench, subject, settings or ExplainSettings())
+    return explain_subject(bench, subject, settings or ExplainSettings(), progress)
 
 
 def invert(
@@ -73,7 +76,7 @@ def invert(
     start: Image.Image | str | Path = "noise",
     settings: InvertSettings | None = None,
     device: str = "cpu",
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Inversion:
     """Recover an image from the stored profile of a sample.
 
@@ -83,16 +86,14 @@ def invert(
         start: "noise", the id of another sample, or a picture or file to begin with.
         settings: steps, step size, patience and seed.
         device: where the model runs.
-        progress: where steps are reported; a line on stderr by default.
+        progress: where steps are reported.
 
     Raises:
         UnknownSampleError: no such sample.
         UnsupportedLayerError: the model cannot be differentiated twice; names the layer.
     """
-    from indexer.progress import track
-
     from .inversion import invert_sample
     from .subjects import Bench
 
     bench = Bench(store, device)
-    return invert_sample(bench, sample, start, settings or InvertSettings(), progress or track)
+    return invert_sample(bench, sample, start, settings or InvertSettings(), progress)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from indexer.errors import SettingError
+from indexer.progress import Progress, Tracker, silent
 from indexer.saliency.input_space import profile_gradient
 from indexer.saliency.matching import boosted_distance
 from indexer.schema import MODES
@@ -34,9 +35,20 @@ ROWS = 8192
 """Profiles that are compared at once."""
 
 
-def explain_subject(bench: Bench, subject: Subject, settings: ExplainSettings) -> Explanation:
+def explain_subject(
+    bench: Bench, subject: Subject, settings: ExplainSettings, progress: Progress = silent
+) -> Explanation:
     """Explain one image; with what-if and pasting where the settings ask for them."""
+    passes = 1 + bool(settings.masks or settings.mask_salient) + (settings.paste_onto is not None)
+    with progress(f"explaining {subject.id}", passes, 0) as tracker:
+        return _explain_subject(bench, subject, settings, tracker)
+
+
+def _explain_subject(
+    bench: Bench, subject: Subject, settings: ExplainSettings, tracker: Tracker
+) -> Explanation:
     (explanation,) = explain_subjects(bench, [subject], settings)
+    tracker.advance(1)
     heat, regions = explanation.heatmap, {}
     if settings.masks:
         regions["boxes"] = box_region(settings.masks, heat.shape)
@@ -45,11 +57,13 @@ def explain_subject(bench: Bench, subject: Subject, settings: ExplainSettings) -
         regions[name] = salient_region(heat, settings.mask_salient)
     if regions:
         explanation = replace(explanation, what_if=what_if(bench, subject, heat, regions, settings))
+        tracker.advance(1)
     if settings.paste_onto is not None:
         salient = {"salient": salient_region(heat, PASTED_SHARE)}
         name, region = next(iter((regions or salient).items()))
         found = paste_onto(bench, subject, heat, region, settings, name)
         explanation = replace(explanation, paste=found)
+        tracker.advance(1)
     return explanation
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from indexer.durability import replace_file
+from indexer.durability import disk_errors, replace_file
 from indexer.errors import SettingError, StoreError
 from search.audit.report import AuditReport, read_findings
 
@@ -57,12 +57,10 @@ def write_report(index: Index, output: Path, settings: ReportSettings | None = N
     for repair in values["repairs"]:
         pictures.take([[row["id"] for row in rows] for rows in repair["affected"].values()])
     data = _render(values, pictures)
-    try:
+    with disk_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with replace_file(output) as file:
             file.write(data)
-    except OSError as error:
-        raise StoreError(f"cannot write {output} ({error.strerror})") from error
     return len(data)
 
 

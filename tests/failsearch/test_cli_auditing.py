@@ -77,3 +77,6 @@ def test_an_audit_without_failures_says_so(run: Run, own: Place, tmp_path: Path)
     refused = run("audit", "--db", db, "--atlas", tmp_path / "a.parquet")
     assert refused.code == 2
     assert "at least three failures" in refused.err
+    tables = run("repair", "table", "--db", db)
+    assert (tables.code, tables.out) == (2, "")
+    assert "the tables are made of such failures" in tables.err

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.durability import replace_file
+from indexer.durability import disk_errors, replace_file, store_errors
 from indexer.errors import StoreError
 from indexer.lock import hold_writer_lock
 
@@ -54,3 +54,23 @@ def test_a_file_system_without_locks_is_one_clear_error(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(StoreError, match="No locks available"), hold_writer_lock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EROFS, "that file system is read-only: choose another place"),
+        (errno.EACCES, "permission denied: choose another place, or have its permissions changed"),
+        (errno.ENOSPC, "the disk is full: make room and repeat the same command"),
+        (errno.EIO, os.strerror(errno.EIO)),
+    ],
+)
+def test_what_a_disk_refuses_is_said_in_plain_words(tmp_path: Path, number: int, said: str) -> None:
+    with pytest.raises(StoreError) as raised, disk_errors(tmp_path):
+        raise OSError(number, os.strerror(number), "a/file")
+    assert str(raised.value) == f"cannot write to {tmp_path}: {said}"
+    if number != errno.EIO:
+        with pytest.raises(StoreError, match=said), store_errors("write samples"):
+            raise RuntimeError(
+                f"lance error: LanceError(IO): refused (os error {number}), at io.rs"
+            )

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from failsearch.explain import ExplainSettings, explain
+from failsearch.explain import ExplainSettings, InvertSettings, explain, invert
 from failsearch.explain.explaining import explain_subject, explain_subjects
 from failsearch.explain.subjects import Bench
 from indexer.errors import (
@@ -154,6 +156,31 @@ def test_requests_that_make_no_sense(small: SmallIndex, bench: Bench, tmp_path: 
     (tmp_path / "text.jpg").write_text("not an image")
     with pytest.raises(DataError, match=r"text\.jpg"):
         explain(store, image=tmp_path / "text.jpg", label=0)
+
+
+def test_every_pass_is_reported(small: SmallIndex, failure: dict, success: dict) -> None:
+    told: list[tuple[str, int]] = []
+    done: list[int] = []
+
+    class Counting:
+        def advance(self, count: int) -> None:
+            done.append(count)
+
+        def note(self, text: str) -> None:
+            raise AssertionError(text)
+
+    @contextmanager
+    def progress(description: str, total: int, before: int) -> Iterator[Counting]:
+        told.append((description, total))
+        yield Counting()
+
+    settings = ExplainSettings(mask_salient=0.1, controls=2)
+    explain(small.store, sample=failure["id"], settings=settings, progress=progress)
+    assert told == [(f"explaining {failure['id']}", 2)]
+    assert sum(done) == 2
+    invert(small.store, sample=failure["id"], settings=InvertSettings(steps=2), progress=progress)
+    assert told[1] == (f"inverting {failure['id']}", 2)
+    assert sum(done) == 4
 
 
 def test_importing_the_package_is_light():
