@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from .errors import FailsearchError, StoreError
+from .lance_footer import INDEX_SUFFIX, short_files
 from .manifest import Manifest
 from .schema import EMBEDDING, ID, LOGITS, PROFILE, SAMPLES, SIGNS
 from .spool import SPOOL_FOLDER
 from .statistics import SMALLEST_DEVIATION, Statistics
 from .store import Store
-from .versions import SET_ASIDE_FOLDER, orphans, read_acknowledged, table_names
+from .versions import SET_ASIDE_FOLDER, orphans, read_acknowledged, table_folder, table_names
 
 READ_ROWS = 512
 _COLUMNS = (ID, "source", "label", "prediction", "correct", SIGNS, PROFILE)
@@ -106,6 +107,10 @@ def _check_tables(store: Store) -> Iterator[Finding]:
             yield Finding(f"table {name}", False, f"cannot be read to its end: {text}")
         else:
             yield Finding(f"table {name}", True, f"{rows} rows, version {known.get(name)}")
+        for file in short_files(table_folder(store.path, name)):
+            if file.suffix == INDEX_SUFFIX:
+                way_out = "build it again by `failsearch build-ann`"
+                yield Finding("approximate index", False, f"{file.name} lost bytes: {way_out}")
     if SAMPLES not in table_names(store.path):
         yield Finding(f"table {SAMPLES}", False, "is missing: index the data again")
 
