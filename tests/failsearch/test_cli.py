@@ -197,8 +197,11 @@ def test_repair_and_patch_round_trip(run: Run, own: Place, tmp_path: Path) -> No
     patched = load_file(copy / "model.safetensors")
     repaired = timm.create_model(f"local-dir:{made['model']}", pretrained=True).state_dict()
     assert all(torch.equal(patched[name], repaired[name]) for name in patched)
-    assert any(not torch.equal(patched[name], original[name]) for name in patched)
+    name = next(name for name in patched if not torch.equal(patched[name], original[name]))
     assert run("patch", "apply", made["patch"], copy).code == 2
+    elsewhere = tmp_path / "reverted.safetensors"
+    assert run("patch", "revert", made["patch"], copy, "--out", elsewhere).code == 0
+    assert torch.equal(load_file(elsewhere)[name], original[name])
     assert run("patch", "revert", made["patch"], copy).code == 0
     restored = load_file(copy / "model.safetensors")
     assert all(torch.equal(restored[name], original[name]) for name in original)
