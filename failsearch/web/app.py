@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from indexer.errors import FailsearchError, LockedError, StoreError, UnknownSampleError
 
-from .problems import DESCRIBED, problem_response
+from .problems import DESCRIBED, detail_of, problem_response
 from .routes import ROUTERS
 from .routes.common import require_version
-from .security import BodyTooLargeError, Guard, GuardMiddleware
+from .security import BodyTooLargeError, Guard, GuardMiddleware, secure
 from .state import State
 from .templating import is_page_request, render_problem
 
@@ -64,7 +64,9 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> Response:
-        response = answer(request, error.status_code, str(error.detail))
+        response = answer(
+            request, error.status_code, detail_of(error.status_code, str(error.detail))
+        )
         response.headers.update(error.headers or {})  # which methods an address takes
         return response
 
@@ -73,6 +75,12 @@ def _handle_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return answer(request, 422, f"{where}: {first['msg']}")
+
+    @app.exception_handler(Exception)
+    async def _(request: Request, _error: Exception) -> Response:  # and the terminal shows it
+        response = answer(request, 500, "the fault is not yours; the server's terminal says more")
+        secure(response.headers)  # this answer is made outside the guard
+        return response
 
     @app.exception_handler(BodyTooLargeError)
     async def _(request: Request, error: BodyTooLargeError) -> Response:

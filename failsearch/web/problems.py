@@ -27,11 +27,30 @@ _MEANINGS = {
     421: "This server answers only under its own host name.",
     422: "A parameter is missing or is not of its type.",
 }
+HEADINGS = {
+    400: "This cannot be answered",
+    404: "Not found",
+    405: "Not done this way",
+    409: "Not now",
+    413: "Too large",
+    422: "This address does not fit",
+    500: "Something broke",
+}
+"""What a page says above the detail of an error."""
+_PLAIN = {
+    404: "there is nothing at this address",
+    405: "this address does not take this method",
+}
 DESCRIBED: dict[int | str, dict[str, Any]] = {
     status: {"description": meaning, "content": {MEDIA_TYPE: {"schema": _SHAPE}}}
     for status, meaning in _MEANINGS.items()
 }
 """The errors of every route, for the OpenAPI description."""
+
+
+def detail_of(status: int, detail: str) -> str:
+    """Return the detail of an error, in words where it only repeats the name of its status."""
+    return _PLAIN.get(status, detail) if detail == HTTPStatus(status).phrase else detail
 
 
 def problem_response(status: int, detail: str) -> JSONResponse:

@@ -128,13 +128,17 @@ class _BoundedBody:
 def _with_security_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            headers["content-security-policy"] = CONTENT_SECURITY_POLICY
-            headers["x-content-type-options"] = "nosniff"
-            headers["referrer-policy"] = "no-referrer"
-            headers["cross-origin-opener-policy"] = "same-origin"
-            headers["cross-origin-resource-policy"] = "same-origin"
-            headers.setdefault("cache-control", "no-store")
+            secure(MutableHeaders(scope=message))
         await send(message)
 
     return sending
+
+
+def secure(headers: MutableHeaders) -> None:
+    """Set the security headers of an answer."""
+    headers["content-security-policy"] = CONTENT_SECURITY_POLICY
+    headers["x-content-type-options"] = "nosniff"
+    headers["referrer-policy"] = "no-referrer"
+    headers["cross-origin-opener-policy"] = "same-origin"
+    headers["cross-origin-resource-policy"] = "same-origin"
+    headers.setdefault("cache-control", "no-store")

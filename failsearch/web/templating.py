@@ -10,6 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
+from indexer.errors import FailsearchError
+
+from .problems import HEADINGS
+
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 
@@ -23,7 +27,7 @@ ENVIRONMENT = Environment(
 ENVIRONMENT.filters["percent"] = lambda share: f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 ENVIRONMENT.filters["rounded"] = lambda share: f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 ENVIRONMENT.filters["count_of"] = lambda number: f"{number:,}"
-ENVIRONMENT.filters["points"] = lambda change: f"{100 * change:+.2f}"
+ENVIRONMENT.filters["points"] = lambda change: f"{100 * change:+.2f}".replace("-", "\N{MINUS SIGN}")
 ENVIRONMENT.filters["breakable"] = lambda path: escape(path).replace("/", Markup("/<wbr>"))
 ENVIRONMENT.filters["segment"] = lambda text: quote(str(text), safe="")
 ENVIRONMENT.globals["query"] = lambda **values: urlencode(
@@ -33,11 +37,16 @@ ENVIRONMENT.globals["query"] = lambda **values: urlencode(
 
 def render(request: Request, template: str, **values: Any) -> HTMLResponse:
     """Return a page."""
-    state = request.app.state.failsearch
+    return _rendered(request, template, request.app.state.failsearch.page_context(), values)
+
+
+def _rendered(
+    request: Request, template: str, context: dict[str, Any], values: dict[str, Any]
+) -> HTMLResponse:
     page = "/" + request.url.path.strip("/").split("/")[0]
     return HTMLResponse(
         ENVIRONMENT.get_template(template).render(
-            **state.page_context(),
+            **context,
             form_token=request.app.state.guard.form_token,
             page=page,
             **values,
@@ -53,6 +62,12 @@ def is_page_request(request: Request) -> bool:
 
 def render_problem(request: Request, status: int, detail: str) -> HTMLResponse:
     """Return an error as a page."""
-    page = render(request, "problem.html", title=HTTPStatus(status).phrase, detail=detail)
+    state = request.app.state.failsearch
+    try:
+        context = state.page_context()
+    except (FailsearchError, OSError):  # the index itself is gone
+        context = {"version": 0, "database": str(state.index.path), "model_name": ""}
+    title = HEADINGS.get(status, HTTPStatus(status).phrase)
+    page = _rendered(request, "problem.html", context, {"title": title, "detail": detail})
     page.status_code = status
     return page
