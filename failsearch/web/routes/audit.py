@@ -78,6 +78,7 @@ def audit_page(request: Request, state: App, kind: Text | None = None) -> HTMLRe
         relabel=any(entry["choices"] for entry in queue),
         kinds=kinds,
         others=filled,
+        about_modes=chosen in (CAUSES, FILTERS),
         queue=queue,
         open=sum(bool(entry["suspect"]) and entry["decision"] is None for entry in queue),
         decided=len(decisions),

@@ -72,6 +72,7 @@ def failures(request: Request, state: App, chosen: Selected, page: Number = 1) -
         classes=snapshot.classes,
         columns=snapshot.names,
         modes=state.mode_names(),
+        failures=snapshot.failures,
     )
 
 

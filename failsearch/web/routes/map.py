@@ -30,7 +30,7 @@ def map_page(request: Request, state: App) -> HTMLResponse:
 
 @router.get("/api/map")
 def map_json(state: App) -> dict[str, Any]:
-    """Return id, place in the unit square, mode and confusion of every failure."""
+    """Return id, place in the unit square, mode, label and prediction of every failure."""
     found = state.map
     if found is None:
         raise HTTPException(404, "the map has not been laid out yet: ask for it first")
@@ -38,14 +38,14 @@ def map_json(state: App) -> dict[str, Any]:
     number = {sample: i for i, mode in enumerate(modes) for sample in mode.samples}
     rows = state.snapshot.rows
     samples = rows.sample_table(rows.positions(found.ids))
-    names = (samples[name].to_pylist() for name in ("label_name", "prediction_name"))
     return {
         "modes": [{"id": mode.id, "name": mode.name} for mode in modes],
         "ids": list(found.ids),
         "x": found.places[:, 0].round(4).tolist(),
         "y": found.places[:, 1].round(4).tolist(),
         "mode": [number.get(sample, -1) for sample in found.ids],
-        "pair": [f"{label} → {prediction}" for label, prediction in zip(*names, strict=True)],
+        "label": samples["label_name"].to_pylist(),
+        "prediction": samples["prediction_name"].to_pylist(),
     }
 
 

@@ -20,7 +20,13 @@ SHOWN = 60
 @router.get("/modes", response_class=HTMLResponse, include_in_schema=False)
 def modes_page(request: Request, state: App) -> HTMLResponse:
     """Show the modes as cards."""
-    return render(request, "modes.html", report=state.modes, job=state.jobs.current)
+    return render(
+        request,
+        "modes.html",
+        report=state.modes,
+        failures=state.snapshot.failures,
+        job=state.jobs.current,
+    )
 
 
 @router.get("/modes/{mode}", response_class=HTMLResponse, include_in_schema=False)

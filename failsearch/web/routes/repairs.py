@@ -28,6 +28,7 @@ def repairs_page(request: Request, state: App) -> HTMLResponse:
         repairs=state.repairs,
         names=dict(state.mode_names()),
         modes=state.modes.modes if state.modes else (),
+        failures=state.snapshot.failures,
         job=state.jobs.current,
     )
 

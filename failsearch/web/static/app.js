@@ -33,17 +33,25 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
-/** Show a short message that goes away by itself. */
+/** The lines of a card's caption that say what was taken for what, as the server writes them. */
+export function taken(label, prediction) {
+  return [element("span", { class: "name" }, element("bdi", {}, label)),
+    element("span", { class: "name" }, "→ ", element("bdi", { class: "bad" }, prediction))];
+}
+
+const notices = document.getElementById("notices");
+
+/** Say what went wrong, until it is read: Escape, the button or the next attempt takes it away. */
 export function notify(text) {
-  const box = document.getElementById("notices");
-  const notice = document.createElement("div");
-  notice.textContent = text;
-  box.append(notice);
-  setTimeout(() => notice.remove(), 8000);
+  const close = element("button", { type: "button", "aria-label": "Dismiss" }, "×");
+  const notice = element("div", {}, element("span", {}, text), close);
+  close.addEventListener("click", () => notice.remove());
+  notices.replaceChildren(notice);
 }
 
 /** Run an action and show what it throws. */
 export async function attempt(action) {
+  notices.replaceChildren();
   try {
     return await action();
   } catch (error) {
@@ -88,3 +96,16 @@ function shortcut(event) {
 
 document.addEventListener("keydown", moveInGallery);
 document.addEventListener("keydown", shortcut);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") notices.replaceChildren();
+});
+
+/** Where an original is gone, its thumbnail stands in; the page says why when it is asked to. */
+for (const image of document.querySelectorAll("img[data-instead]")) {
+  const replace = () => {
+    image.src = image.dataset.instead;
+    image.title = "The original is not where it was indexed; this is its thumbnail.";
+  };
+  if (image.complete && !image.naturalWidth) replace();
+  else image.addEventListener("error", replace, { once: true });
+}

@@ -29,20 +29,31 @@ for (const entry of entries) {
   for (const button of entry.querySelectorAll("[data-verdict]")) {
     button.addEventListener("click", () => decide(entry, button.dataset.verdict, button.dataset.right));
   }
-  entry.querySelector(".other input")?.addEventListener("change", (event) => {
-    if (event.target.value) decide(entry, "wrong label", event.target.value);
+  const other = entry.querySelector(".other input");
+  other?.addEventListener("change", () => {
+    if (other.value) decide(entry, "wrong label", other.value);
+  });
+  other?.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    other.value = "";
+    entry.focus();
   });
 }
 
+const STEPS = { j: 1, k: -1, ArrowDown: 1, ArrowUp: -1 };
 const KEYS = { f: "fine", b: "ambiguous", x: "not an image" };
 document.addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.target.closest("input, select, textarea")) return;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "j" || event.key === "k") {
-    move(event.key === "j" ? 1 : -1);
+  const entry = current();
+  // Arrows scroll through findings without a decision, and move among the pictures of one.
+  const arrows = entry?.dataset.id && entry === document.activeElement;
+  const step = STEPS[event.key];
+  if (step && (arrows || !event.key.startsWith("Arrow"))) {
+    event.preventDefault();
+    move(step);
     return;
   }
-  const entry = current();
   if (!entry?.dataset.id) return;
   const wrong = entry.querySelectorAll('[data-verdict="wrong label"]')[Number(event.key) - 1];
   if (wrong) decide(entry, "wrong label", wrong.dataset.right);

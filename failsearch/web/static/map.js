@@ -1,6 +1,6 @@
 // The map of the failures: points on a canvas, a lasso, and the gallery of what it holds.
 
-import { attempt, call, element } from "./app.js";
+import { attempt, call, element, taken } from "./app.js";
 import "./job.js";
 
 const canvas = document.getElementById("map");
@@ -11,12 +11,13 @@ const ink = canvas?.getContext("2d");
 const SHOWN = 120;
 const MARGIN = 14;
 
-let points = null; // ids, x, y, mode, pair as the server sends them
+let points = null; // ids, x, y, mode, label, prediction as the server sends them
 let chosen = new Set();
 let lasso = [];
 
 // The golden angle keeps neighbouring numbers apart on the colour circle.
-const colour = (mode) => (mode < 0 ? "#8888" : `hsl(${(mode * 137.5) % 360} 65% 52%)`);
+// One lightness for all, so that none is pale on a light page or dim on a dark one.
+const colour = (mode) => (mode < 0 ? "#8888" : `oklch(.65 .16 ${(mode * 137.5) % 360})`);
 
 function resize() {
   const ratio = devicePixelRatio || 1;
@@ -36,13 +37,14 @@ function at(i) {
 function draw() {
   if (!points) return;
   ink.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
-  const radius = points.ids.length > 5000 ? 2 : 3.5;
+  const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+  const radius = scale * (points.ids.length > 5000 ? 2 : 3.5);
   points.ids.forEach((_, i) => {
     const [x, y] = at(i);
     ink.globalAlpha = chosen.size && !chosen.has(i) ? 0.18 : 0.9;
     ink.fillStyle = colour(points.mode[i]);
     ink.beginPath();
-    ink.arc(x, y, chosen.has(i) ? radius + 1 : radius, 0, 7);
+    ink.arc(x, y, chosen.has(i) ? radius + scale : radius, 0, 7);
     ink.fill();
   });
   ink.globalAlpha = 1;
@@ -94,7 +96,8 @@ function peek(i) {
     seen.dataset.id = points.ids[i];
     seen.querySelector("img").src = thumbnail(i);
     seen.querySelector("figcaption").replaceChildren(
-      element("b", {}, points.pair[i]), element("br"), points.ids[i], element("br"), mode);
+      ...taken(points.label[i], points.prediction[i]), element("span", { class: "name" }, points.ids[i]),
+      element("span", { class: "name soft" }, mode));
   }
   seen.style.left = `${Math.min(x + 14, canvas.clientWidth - seen.offsetWidth)}px`;
   seen.style.top = `${Math.min(y + 14, canvas.clientHeight - seen.offsetHeight)}px`;
@@ -114,18 +117,21 @@ function select(found) {
 
 function card(i) {
   const id = new URLSearchParams({ id: points.ids[i] });
-  const caption = element("span", { class: "caption" }, element("bdi", {}, points.pair[i]));
-  return element("li", {}, element("a", { class: "card", href: `/sample?${id}`, "data-id": points.ids[i] },
+  const caption = element("span", { class: "caption" }, ...taken(points.label[i], points.prediction[i]));
+  const title = `${points.ids[i]}: ${points.label[i]} → ${points.prediction[i]}`;
+  return element("li", {}, element("a", { class: "card", href: `/sample?${id}`, "data-id": points.ids[i], title },
     element("img", { src: thumbnail(i), alt: "", loading: "lazy" }), caption));
 }
 
 /** One button a mode; pressing it selects the mode, pressing it again lets go. */
 function explain() {
-  legend.replaceChildren(...points.modes.map((mode, number) => {
+  const entries = points.modes.map(({ id, name }, number) => [number, id, name]);
+  if (entries.length && within(-1).length) entries.push([-1, "none", "in no mode"]);
+  legend.replaceChildren(...entries.map(([number, id, name]) => {
     const dot = element("span", { class: "dot" });
     dot.style.background = colour(number);
-    const button = element("button", { type: "button", "aria-pressed": "false", "data-mode": mode.id },
-      dot, element("bdi", {}, mode.name), element("span", { class: "soft" }, String(within(number).length)));
+    const button = element("button", { type: "button", "aria-pressed": "false", "data-mode": id, title: name },
+      dot, element("bdi", { class: "clamp" }, name), element("span", { class: "soft" }, String(within(number).length)));
     button.addEventListener("click", () => pick(button, number));
     return element("li", {}, button);
   }));
@@ -162,6 +168,13 @@ function listen() {
     const one = nearest(event);
     if (drawn.length > 4) select(points.ids.map((_, i) => i).filter((i) => inside(at(i), drawn)));
     else select(one < 0 ? [] : [one]);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    lasso = [];
+    seen.hidden = true;
+    release();
+    select([]);
   });
   document.getElementById("as-mode")?.addEventListener("click", () =>
     attempt(async () => {

@@ -1,6 +1,6 @@
 // The search page: an image of one's own, and searching by what one likes.
 
-import { attempt, call, element } from "./app.js";
+import { attempt, call, element, taken } from "./app.js";
 
 const form = document.getElementById("by-image");
 const drop = document.getElementById("drop");
@@ -57,9 +57,10 @@ form.addEventListener("submit", async (event) => {
 
 function card(one) {
   const id = new URLSearchParams({ id: one.id });
-  const caption = element("span", { class: "caption" }, element("bdi", {}, one.label_name), " → ",
-    element("bdi", { class: "bad" }, one.prediction_name), " ", element("b", {}, one.score.toFixed(3)));
-  return element("a", { class: "card", href: `/sample?${id}` },
+  const caption = element("span", { class: "caption scored" }, element("b", { class: "score" }, one.score.toFixed(3)),
+    ...taken(one.label_name, one.prediction_name));
+  const title = `${one.id}: ${one.label_name} → ${one.prediction_name}`;
+  return element("a", { class: "card", href: `/sample?${id}`, title },
     element("img", { src: `/thumbnail?${id}`, alt: "", loading: "lazy" }), caption);
 }
 

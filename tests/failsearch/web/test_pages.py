@@ -4,8 +4,11 @@ import csv
 import io
 import subprocess
 import sys
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
@@ -16,8 +19,10 @@ from indexer.store import Store
 from search.audit.report import AuditReport, Finding, write_findings
 from search.listing import list_samples
 from search.modes import read_modes
+from search.modes.stored import write_modes
 from search.neighbours import search
 from search.snapshot import snapshot
+from tests.support.arrays import index_of_arrays
 
 from .conftest import HOSTILE, Connect, finished, make_hostile_index
 
@@ -203,6 +208,86 @@ def test_an_index_with_nothing_found_says_what_to_do(connect: Connect, own_index
     assert client.get("/api/modes").status_code == 404
 
 
+def test_an_index_without_failures_offers_nothing_to_do_about_them(
+    connect: Connect, tmp_path: Path
+) -> None:
+    labels = np.arange(40) % 4
+    index_of_arrays(
+        tmp_path / "right.lancedb",
+        raw=np.random.default_rng(0).lognormal(-3, 0.5, (40, 8)).astype(np.float32),
+        logits=5 * np.eye(4, dtype=np.float32)[labels],
+        labels=labels,
+        names="abcd",
+    )
+    client = connect(tmp_path / "right.lancedb")
+    for path, said in (
+        ("/", "nothing to group"),
+        ("/failures", "gets every image right"),
+        ("/modes", "Nothing to group"),
+        ("/map", "nothing to lay out"),
+        ("/repairs", "nothing to repair"),
+        ("/search", "By images of the index"),
+        ("/audit", "not been audited yet"),
+        ("/sample?id=r0", "recognised"),
+    ):
+        page = client.get(path, headers=HTML)
+        assert page.status_code == 200
+        assert said in page.text
+        for offered in ("Find failure modes", "Lay out the map", "Search for a repair", "Try the"):
+            assert offered not in page.text
+
+
+def test_what_was_looked_for_in_vain_is_not_offered_as_new(
+    connect: Connect, own_index: Path
+) -> None:
+    store = Store.open(own_index)
+    modes = read_modes(store)
+    cause = found("causes", modes.modes[0].id, modes.modes[0].samples[:2])
+    write_findings(store, AuditReport((cause,), ("causes",)))
+    client = connect(own_index)
+    page = client.get("/audit", headers=HTML).text
+    assert modes.modes[0].name in unescape(page)
+    write_modes(store, replace(modes, modes=(), ungrouped=failing_ids(store)))
+    page = client.get("/audit?kind=causes", headers=HTML).text
+    assert "Nothing of this kind was found" in page
+    assert "or the modes have changed since" in page
+    assert "not been audited" not in page
+    page = client.get("/modes", headers=HTML).text
+    assert "too few, or too different" in page
+    assert "Find modes again" in page
+
+
+def failing_ids(store: Store) -> tuple[str, ...]:
+    """Return the ids of all failures."""
+    return tuple(store.read(["id"], "NOT correct")["id"].to_pylist())
+
+
+def test_an_unknown_address_is_said_once(client: TestClient) -> None:
+    page = client.get("/nonsense", headers=HTML)
+    assert page.status_code == 404
+    assert "<h1>Not found</h1>" in page.text
+    assert page.text.lower().count("not found") == 2  # the heading and the title of the window
+    assert client.get("/nonsense").json()["detail"] == "there is nothing at this address"
+    assert "method" in client.post("/failures").json()["detail"]
+
+
+def test_a_lost_index_is_said_on_a_page(connect: Connect, own_index: Path) -> None:
+    client = connect(own_index)
+    own_index.rename(own_index.with_name("elsewhere"))
+    page = client.get("/", headers=HTML)
+    assert page.status_code == 404
+    assert "<h1>Not found</h1>" in page.text
+
+
+def test_a_fault_of_the_server_is_said(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("failsearch.web.routes.overview.matrix", None)
+    page = client.get("/", headers=HTML)
+    assert page.status_code == 500
+    assert "Something broke" in page.text
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
 def test_the_map_places_every_failure(connect: Connect, own_index: Path) -> None:
     client = connect(own_index)
     assert client.get("/api/map").status_code == 404
@@ -212,6 +297,7 @@ def test_the_map_places_every_failure(connect: Connect, own_index: Path) -> None
     found = client.get("/api/map").json()
     assert len(found["ids"]) == len(found["x"]) == len(found["mode"]) == 48
     assert all(0 <= value <= 1 for value in (*found["x"], *found["y"]))
+    assert {*found["label"], *found["prediction"]} == set(HOSTILE[:3])
     assert '<canvas id="map"' in client.get("/map", headers=HTML).text
 
 

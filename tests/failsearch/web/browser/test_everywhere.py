@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
+WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+    [...document.body.querySelectorAll("*")]
+        .filter((one) => one.getBoundingClientRect().right > innerWidth)
+        .map((one) => `${one.tagName}.${one.className}`)"""
+"""What sticks out of a page that is wider than its window."""
+
+NAMELESS = re.compile(r"\s*- (link|button|textbox|combobox|checkbox|slider|img)( \[.*\])?:?$")
+"""A line of the accessibility tree that has a role and no name."""
+
 PAGES = ("/", "/failures", "/search?id=r0", "/modes", "/modes/m1", "/map", "/audit", "/repairs",
          "/sample?id=r0")  # fmt: skip
 
@@ -34,7 +43,27 @@ def test_no_page_is_wider_than_the_window(page: "Page", hostile: Server, width: 
     page.set_viewport_size({"width": width, "height": 900})
     for path in PAGES:
         page.goto(hostile.address + path)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        assert page.evaluate(WIDE) == [], path
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_end_in_an_ellipsis(page: "Page", tmp_path: Path, width: int) -> None:
+    names = ("antidisestablishmentarianism" * 5, "a whole sentence, with commas " * 5, "c", "d")
+    server = Server(make_hostile_index(tmp_path / "long.lancedb", names).path)
+    page.set_viewport_size({"width": width, "height": 900})
+    try:
+        for path in (*PAGES[:5], "/sample?id=r0"):
+            page.goto(server.address + path)
+            assert page.evaluate(WIDE) == [], path
+            heights = page.locator(".card .caption").evaluate_all(
+                "cards => cards.map((one) => one.offsetHeight)"
+            )
+            assert max(heights, default=0) < 140, path
+        card = page.locator(".card").first
+        assert names[0] in (card.get_attribute("title") or "")
+        assert names[1] in (card.get_attribute("title") or "")
+    finally:
+        server.stop()
 
 
 def test_a_thousand_classes_fit(page: "Page", tmp_path: Path) -> None:
@@ -43,7 +72,7 @@ def test_a_thousand_classes_fit(page: "Page", tmp_path: Path) -> None:
     try:
         page.goto(server.address)
         assert page.locator(".matrix tbody tr").count() == 24
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate(WIDE) == []
         page.click(".matrix .shade-10 a")
         page.wait_for_selector("h1:has-text('24 failures')")
     finally:
@@ -76,6 +105,27 @@ def test_a_lost_server_is_said(page: "Page", hostile: Server) -> None:
     page.click("form[data-edit='/api/modes/rename'] button")
     page.wait_for_selector("#notices div")
     assert "does not answer" in page.locator("#notices").inner_text()
+    page.keyboard.press("Escape")
+    assert page.locator("#notices div").count() == 0
+
+
+def test_a_lost_original_gives_way_to_its_thumbnail(page: "Page", hostile: Server) -> None:
+    page.goto(hostile.address + "/sample?id=r0")
+    page.wait_for_function("document.querySelector('.picture').src.includes('/thumbnail?')")
+    page.wait_for_function("document.querySelector('.picture').naturalWidth > 0")
+    assert "not where it was indexed" in (page.locator(".picture").get_attribute("title") or "")
+
+
+def test_every_control_has_a_name(page: "Page", hostile: Server) -> None:
+    for path in PAGES:
+        page.goto(hostile.address + path)
+        nameless = [
+            line
+            for line in page.locator("body").aria_snapshot().splitlines()
+            if NAMELESS.match(line)
+        ]
+        assert nameless == [], path
+        assert page.locator("main h1").count() == 1, path
 
 
 def test_a_page_of_an_older_version_says_so(page: "Page", hostile: Server) -> None:

@@ -77,3 +77,8 @@ def test_a_mode_is_picked_from_the_legend(page: "Page", hostile: Server) -> None
     assert page.locator("#selected h2").inner_text() == "24 failures selected"
     page.locator("#legend [aria-pressed=true]").press("Enter")
     assert page.locator("#selected").is_hidden()
+    page.locator("#legend button").first.press("Enter")
+    assert page.locator("#selected").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("#selected").is_hidden()
+    assert page.locator("#legend [aria-pressed=true]").count() == 0

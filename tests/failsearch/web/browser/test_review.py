@@ -28,7 +28,7 @@ def test_suspects_are_reviewed_by_keyboard(page: "Page", hostile: Server) -> Non
         "wrong label", "fine", "not an image",
     ]  # fmt: skip
     assert decisions["r0"]["right_name"] == HOSTILE[1]
-    page.keyboard.press("k")
+    page.keyboard.press("ArrowUp")
     page.keyboard.press("b")  # a change of mind: the last decision counts
     page.wait_for_selector(".verdict:has-text('ambiguous')")
     assert read_decisions(hostile.store)["r1"]["verdict"] == "ambiguous"
@@ -46,6 +46,10 @@ def test_leaving_by_keys_decides_nothing(page: "Page", hostile: Server) -> None:
 def test_another_class_is_named_and_the_manifest_corrected(page: "Page", hostile: Server) -> None:
     page.goto(hostile.address + "/audit")
     other = page.locator(".other input").first
+    other.fill("never mind")
+    other.press("Escape")
+    assert page.locator(".finding").first.evaluate("one => one === document.activeElement")
+    assert other.input_value() == ""
     other.fill("no such class")
     other.press("Enter")
     page.wait_for_selector("#notices div:has-text('needs the class that is right')")
