@@ -8,9 +8,9 @@ failures of planted and natural causes, and asks every method for at most `BUDGE
 failures. A slice's precision@10 is the share of planted failures among its first ten, and a
 method's is that of its best slice (Eyuboglu et al. 2022).
 
-The settings of all methods were chosen on the models in `TUNING`; `--tuning` measures on these,
-other settings of the modes included. Without it the models that nothing was chosen on are used;
-`--runs 3` is a subset of minutes.
+The settings of all methods were chosen on the models in `TUNING` (`benchmarks.modes_tuning`);
+`--tuning` measures on these, and what single settings of the modes give. Without it the models that
+nothing was chosen on are used; `--runs 3` is a subset of minutes.
 """
 
 import argparse
@@ -26,8 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.planted.families import Method, Slices
 from benchmarks.planted.ours import METHODS, OURS, VARIANTS
-from benchmarks.planted.peers import PEERS, Method, Slices
+from benchmarks.planted.peers import PEERS
 from benchmarks.planted.pools import pool_of
 from benchmarks.planted.problems import Problem, problems_of
 from benchmarks.planted.runs import RUNS, TUNING, Run
@@ -172,7 +173,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.runs < 2:
         parser.error("--runs: at least 2, since the first model has nothing planted")
-    methods = METHODS | PEERS | (VARIANTS if arguments.tuning else {})
+    methods: dict[str, Method] = {**METHODS, **PEERS, **(VARIANTS if arguments.tuning else {})}
     runs = [run for run in RUNS if (run.name in TUNING) == arguments.tuning][: arguments.runs]
     outcomes = []
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as workers:
