@@ -16,6 +16,8 @@ import numpy as np
 Z95 = 1.959963984540054
 TRADED = 0.5
 """New reverse confusions per fixed sample from which a repair counts as a mere trade."""
+WORTH = 0.2
+"""Share of the mode's failures that has to be fixed for an edit to be called a repair of it."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ class Account:
             return "does not repair"
         if self.trades:
             return "trades one confusion for its reverse"
-        return "repairs" if self.fixed >= self.broken else "breaks more than it fixes"
+        if self.fixed < self.broken:
+            return "breaks more than it fixes"
+        return "repairs" if self.mode_fixed >= WORTH * self.mode_failures else "hardly repairs"
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""

@@ -67,6 +67,14 @@ def test_a_repair_without_reverse_confusions_is_one():
     assert costly.verdict == "breaks more than it fixes"
 
 
+@pytest.mark.parametrize(("fixed", "verdict"), [(1, "hardly repairs"), (2, "repairs")])
+def test_a_repair_fixes_a_fifth_of_its_mode(fixed, verdict):
+    mode = np.ones(10, bool)
+    after = np.where(np.arange(10) < fixed, 0, 1)
+    found = account(np.zeros(10, int), np.ones(10, int), after, mode, [(0, 1)])
+    assert found.verdict == verdict
+
+
 def test_a_shifted_boundary_that_gains_beyond_doubt_is_no_mere_trade():
     labels = np.repeat([0, 1], 100)
     before = np.where(np.arange(200) < 40, 1, labels)
