@@ -173,7 +173,7 @@ def repair_mode(
     held_out = rescore(population, edits, task.held_out, progress)
     logits = population.logits
     if winner is not None:
-        logits = _everywhere(task, winner.edit, held_out[REPAIR], progress)
+        logits = _everywhere(task, winner, held_out[REPAIR], progress)
     with store.writer():
         repair_id, folder = next_repair(store)
         patch, model = None, None
@@ -282,12 +282,14 @@ def _train_arms(
     return edits
 
 
-def _everywhere(task: Task, edit: Edit, held_out: np.ndarray, progress: Progress) -> np.ndarray:
-    """Return the logits of all samples under an edit, held-out ones being known already."""
-    rest = np.flatnonzero(task.parts != HELD_OUT)
+def _everywhere(
+    task: Task, winner: Candidate, held_out: np.ndarray, progress: Progress
+) -> np.ndarray:
+    """Return the logits of all samples under the winner; those of guard and held-out are known."""
     logits = np.empty_like(task.population.logits)
-    logits[task.held_out] = held_out
-    logits[rest] = rescore(task.population, {REPAIR: edit}, rest, progress)[REPAIR]
+    logits[task.held_out], logits[task.guard] = held_out, winner.logits
+    rest = np.setdiff1d(np.arange(len(logits)), np.concatenate([task.held_out, task.guard]))
+    logits[rest] = rescore(task.population, {REPAIR: winner.edit}, rest, progress)[REPAIR]
     return logits
 
 

@@ -142,7 +142,7 @@ class Task:
         return np.flatnonzero(self.parts == HELD_OUT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """A trained edit and how it did on guard.
 
@@ -157,6 +157,7 @@ class Candidate:
             where it rises.
         counted_drop: the same, counted; too noisy to choose by.
         elsewhere: what the samples outside the mode lose, counted softly.
+        logits: of the guard samples under the edit, in the order of `Task.guard`, float32 [n, C].
     """
 
     selection: str
@@ -168,6 +169,7 @@ class Candidate:
     drop: float
     counted_drop: float
     elsewhere: float
+    logits: np.ndarray
 
     def describe(self) -> dict[str, Any]:
         """Return how it was made and its figures on guard, JSON-ready."""
@@ -269,6 +271,7 @@ def train_candidate(
         drop=drop(slice(None)),
         counted_drop=float((right_before.sum() - right.sum()) / len(rows)),
         elsewhere=drop(slice(mine, None)),
+        logits=after,
     )
 
 
