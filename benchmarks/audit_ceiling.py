@@ -8,7 +8,6 @@ labels only: of other images, so that they know no more of these than there is t
 very images, so that they were told the answers.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 from scipy.special import softmax
 
 from benchmarks.audit import DEEP, NEIGHBOURS, Case, memorised_cases, rankings, vote
+from benchmarks.options import planted_parser
 from benchmarks.planted.data import Images, load
 from benchmarks.planted.memorised import (
     CHOOSING,
@@ -68,10 +68,7 @@ def ceiling(run: Noisy, train: Images, cifar: Path, cache: Path) -> dict[str, fl
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--cifar", type=Path, default=Path("../shared/cifar10"))
-    parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache"))
-    parser.add_argument("--json", type=Path)
+    parser = planted_parser(__doc__)
     arguments = parser.parse_args()
     train = load(arguments.cifar, "train", superclasses=False)
     runs = [

@@ -9,7 +9,6 @@ than it could bring where the weight has to be chosen beforehand. Signals withou
 beside them.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from benchmarks.audit import NEIGHBOURS, OURS, Case, losses, memorised_cases, rankings, vote
+from benchmarks.options import planted_parser
 from benchmarks.planted.data import load
 from benchmarks.planted.memorised import CHOOSING, Noisy, noisy_model, training_images
 from benchmarks.planted.training import to_tensor
@@ -129,10 +129,7 @@ def outcome(run: Noisy, cifar: Path, cache: Path) -> dict[str, dict[str, float]]
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--cifar", type=Path, default=Path("../shared/cifar10"))
-    parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache"))
-    parser.add_argument("--json", type=Path)
+    parser = planted_parser(__doc__)
     arguments = parser.parse_args()
     results = {
         run.how: outcome(run, arguments.cifar, arguments.cache) for run in CHOOSING if run.seed == 0

@@ -13,7 +13,6 @@ The settings of all methods were chosen on the models in `TUNING` (`benchmarks.m
 nothing was chosen on are used; `--runs 3` is a subset of minutes.
 """
 
-import argparse
 import json
 import time
 from collections import defaultdict
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.options import planted_parser
 from benchmarks.planted.families import Method, Slices
 from benchmarks.planted.ours import METHODS, OURS, VARIANTS
 from benchmarks.planted.peers import PEERS
@@ -163,13 +163,10 @@ def table(rows: Sequence[dict]) -> str:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--cifar", type=Path, default=Path("../shared/cifar10"))
-    parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache"))
+    parser = planted_parser(__doc__)
     parser.add_argument("--runs", type=int, default=len(RUNS), help="models, from the first on")
     parser.add_argument("--tuning", action="store_true", help="models that settings were chosen on")
     parser.add_argument("--jobs", type=int, default=1, help="models at a time")
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.runs < 2:
         parser.error("--runs: at least 2, since the first model has nothing planted")

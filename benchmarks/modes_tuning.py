@@ -4,10 +4,9 @@
 
 measures every listed setting of every method on the models in `TUNING`, as `benchmarks.modes`
 measures the chosen ones on the others. The best has the highest mean precision@10, of equals it is
-the first.
+the first. Methods that are not measured stay in FILE as they are.
 """
 
-import argparse
 import json
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.modes import BUDGET, precision_at_10
+from benchmarks.options import planted_parser
 from benchmarks.planted.families import Family
 from benchmarks.planted.ours import METHODS
 from benchmarks.planted.peers import PEERS
@@ -62,12 +62,9 @@ def summarize(name: str, found: Precisions) -> dict:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--cifar", type=Path, default=Path("../shared/cifar10"))
-    parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache"))
+    parser = planted_parser(__doc__)
     parser.add_argument("--method", action="append", choices=FAMILIES, help="these only")
     parser.add_argument("--jobs", type=int, default=1, help="models at a time")
-    parser.add_argument("--json", type=Path, help="methods that were not measured stay in it")
     arguments = parser.parse_args()
     names = arguments.method or list(FAMILIES)
     runs = [run for run in RUNS if run.name in TUNING]

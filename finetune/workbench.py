@@ -15,7 +15,6 @@ reported beside it.
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -213,28 +212,18 @@ def candidates(
     and fixes more of the mode, and as accuracy counts both, a refusal says little about the next.
     Where guard allows none of them, retention is strengthened until it does.
     """
-    return islice(_attempts(task, evidence, name, settings), settings.budget)
-
-
-def _attempts(
-    task: Task, evidence: Evidence, name: str, settings: SearchSettings
-) -> Iterator[Candidate]:
-    def train(retention: float) -> Candidate:
+    weights = sorted(settings.retentions)
+    middle = len(weights) // 2
+    allowed = False
+    for retention in [*weights[middle::-1], *weights[middle + 1 :]][: settings.budget]:
+        if allowed and retention > weights[middle]:
+            return
         recipe = Recipe(
             lr=settings.lr, retention=retention, steps=settings.steps, seed=settings.seed
         )
         candidate = train_candidate(task, evidence, name, recipe, settings)
-        allowed.append(candidate.drop <= settings.max_drop)
-        return candidate
-
-    allowed: list[bool] = []
-    weights = sorted(settings.retentions)
-    middle = len(weights) // 2
-    for retention in weights[middle::-1]:
-        yield train(retention)
-    for retention in weights[middle + 1 :]:
-        if not any(allowed):
-            yield train(retention)
+        allowed |= candidate.drop <= settings.max_drop
+        yield candidate
 
 
 def choose(tried: Sequence[Candidate], max_drop: float) -> Candidate | None:

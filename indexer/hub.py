@@ -11,6 +11,8 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from .switches import switched
+
 PATIENCE_S = 5.0
 
 
@@ -42,13 +44,8 @@ def hub_access(allowed: bool, *modules: Any) -> Iterator[None]:
     """
     from huggingface_hub import constants
 
-    switches: tuple[Any, ...] = (constants, *modules)
-    before = [module.HF_HUB_OFFLINE for module in switches]
-    try:
-        if not (allowed and hub_is_reachable()):
-            for module in switches:
-                module.HF_HUB_OFFLINE = True
+    if allowed and hub_is_reachable():
         yield
-    finally:
-        for module, value in zip(switches, before, strict=True):
-            module.HF_HUB_OFFLINE = value
+    else:
+        with switched((constants, *modules), "HF_HUB_OFFLINE", True):
+            yield

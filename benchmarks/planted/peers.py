@@ -6,6 +6,7 @@ misclassified samples, best first, so that precision@10 reads the first ten of e
 the benchmark says of which methods the best of these was chosen.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -149,6 +150,19 @@ def _ranked(problem: Problem, features: np.ndarray, rows: np.ndarray, order: str
 
 CLUSTERS = (15, 20, 30, 45, 60)
 
+
+def _kmeans_of(
+    vectors: Callable[..., np.ndarray], dimensions: tuple[int, ...], chosen: int, order: str
+) -> Family:
+    return Family(
+        vectors,
+        kmeans,
+        fitted={"dimensions": dimensions, "normalized": (False, True)},
+        cuts={"clusters": CLUSTERS, "order": tuple(ORDERS)},
+        chosen={"dimensions": chosen, "normalized": False, "clusters": 30, "order": order},
+    )
+
+
 PEERS: dict[str, Family] = {
     "confusion pairs": Family(
         pairs_of,
@@ -164,18 +178,7 @@ PEERS: dict[str, Family] = {
         cuts={"step": (5, 10)},
         chosen={"order": "loss", "step": 10},
     ),
-    "k-means, embeddings": Family(
-        embeddings,
-        kmeans,
-        fitted={"dimensions": (16, 32, 64, 192), "normalized": (False, True)},
-        cuts={"clusters": CLUSTERS, "order": tuple(ORDERS)},
-        chosen={
-            "dimensions": 192,
-            "normalized": False,
-            "clusters": 30,
-            "order": "typical",
-        },
-    ),
+    "k-means, embeddings": _kmeans_of(embeddings, (16, 32, 64, 192), 192, "typical"),
     "HDBSCAN, embeddings": Family(
         hdbscan,
         strongest,
@@ -210,18 +213,7 @@ PEERS: dict[str, Family] = {
         cuts={"clear": CLEAR},
         chosen={"mass": 0.01, "centred": False, "dimensions": 192, "clear": False},
     ),
-    "k-means, last layer": Family(
-        last_layer,
-        kmeans,
-        fitted={"dimensions": (16, 32, 64, 128), "normalized": (False, True)},
-        cuts={"clusters": CLUSTERS, "order": tuple(ORDERS)},
-        chosen={
-            "dimensions": 16,
-            "normalized": False,
-            "clusters": 30,
-            "order": "typical and clear",
-        },
-    ),
+    "k-means, last layer": _kmeans_of(last_layer, (16, 32, 64, 128), 16, "typical and clear"),
     "InfEmbed": Family(
         influence,
         kmeans_influence,

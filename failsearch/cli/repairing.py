@@ -25,7 +25,7 @@ UNJUDGED = (
 )
 
 repair_group = typer.Typer(
-    help="Fine-tune the most salient filters of a failure or mode.", invoke_without_command=True
+    help="Fine-tune the filters behind a failure or mode.", invoke_without_command=True
 )
 
 

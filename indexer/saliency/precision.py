@@ -1,7 +1,6 @@
 """The arithmetic of a run: what is float32, what may be less, and where that is pinned."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from indexer.errors import ModelError, SettingError
 from indexer.filters import FilterLayout
+from indexer.switches import switched
 
 from .layout import layer_weights
 
@@ -44,22 +44,13 @@ def with_precision(model: nn.Module, layout: FilterLayout, precision: str) -> nn
     raise ModelError(f"precision {precision!r} needs float32 weights, the model has {names}")
 
 
-@contextmanager
-def pinned(precision: str) -> Iterator[None]:
+def pinned(precision: str) -> AbstractContextManager[None]:
     """Pin how float32 convolutions and matrix products compute; restore the switches on leaving.
 
     cuDNN convolutions use TF32 unless told otherwise, so a run's precision would depend on
     defaults that differ between operations and versions.
     """
-    mode = "tf32" if precision == "tf32" else "ieee"
-    before = [switch.fp32_precision for switch in _SWITCHES]
-    try:
-        for switch in _SWITCHES:
-            switch.fp32_precision = mode
-        yield
-    finally:
-        for switch, value in zip(_SWITCHES, before, strict=True):
-            switch.fp32_precision = value
+    return switched(_SWITCHES, "fp32_precision", "tf32" if precision == "tf32" else "ieee")
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
