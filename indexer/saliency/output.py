@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -25,3 +26,15 @@ class EngineOutput:
         for part in parts:
             if part is not None and (part.dim() != 2 or len(part) != len(self.logits)):
                 raise ValueError(f"expected one row per sample, got shape {tuple(part.shape)}")
+
+    @classmethod
+    def joined(cls, parts: list["EngineOutput"]) -> "EngineOutput":
+        """Put the parts of a batch together, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        embeddings = [part.embeddings for part in parts if part.embeddings is not None]
+        return cls(
+            torch.cat([part.profiles for part in parts]),
+            torch.cat([part.logits for part in parts]),
+            torch.cat(embeddings) if len(embeddings) == len(parts) else None,
+        )
