@@ -177,22 +177,29 @@ class Index(Repairs):
 
         return search_many(self.store, samples, SearchSettings(**settings))
 
-    def build_ann(self, *, partitions: int | None = None) -> AnnReport:
+    def build_ann(self, *, partitions: int | None = None, progress: Progress = silent) -> AnnReport:
         """Build the approximate index and measure it; see `search.ann.build_ann`."""
         from search.ann import build_ann
 
-        return build_ann(self.store, partitions=partitions)
+        return build_ann(self.store, partitions=partitions, progress=progress)
 
     # -- modes ------------------------------------------------------------------------------
 
-    def find_modes(self, *, replace_edited: bool = False, **settings: Any) -> ModeReport:
+    def find_modes(
+        self, *, replace_edited: bool = False, progress: Progress = silent, **settings: Any
+    ) -> ModeReport:
         """Group the failures and store the result; see `search.modes.find_modes`.
 
         Settings are those of `search.modes.ModeSettings`.
         """
         from search.modes import ModeSettings, find_modes
 
-        return find_modes(self.store, ModeSettings(**settings), replace_edited=replace_edited)
+        return find_modes(
+            self.store,
+            ModeSettings(**settings),
+            replace_edited=replace_edited,
+            progress=progress,
+        )
 
     @property
     def modes(self) -> ModeReport:

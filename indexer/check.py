@@ -1,6 +1,7 @@
 """`failsearch check`: read an index from end to end and say what is wrong with it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 from .errors import FailsearchError, StoreError
 from .lance_footer import INDEX_SUFFIX, short_files
 from .manifest import Manifest
+from .progress import Progress, Tracker, silent
 from .schema import EMBEDDING, ID, LOGITS, PROFILE, SAMPLES, SIGNS
 from .spool import SPOOL_FOLDER
 from .statistics import SMALLEST_DEVIATION, Statistics
@@ -18,6 +20,8 @@ from .versions import SET_ASIDE_FOLDER, orphans, read_acknowledged, table_folder
 
 READ_ROWS = 512
 _COLUMNS = (ID, "source", "label", "prediction", "correct", SIGNS, PROFILE)
+_UNREADABLE = (RuntimeError, ValueError, OSError, FailsearchError)
+"""What reading a damaged table raises."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +69,31 @@ class _Sums:
     z_squared: np.ndarray | float = 0.0
 
 
-def check_database(path: str | Path) -> CheckReport:
+def check_database(path: str | Path, progress: Progress = silent) -> CheckReport:
     """Check manifest, statistics, ids, classes, vectors, tables and leftovers of an index.
+
+    Args:
+        path: folder of the index.
+        progress: shows how many rows were read.
 
     Raises:
         StoreError: there is no finished index to check.
     """
     store = Store.open(path)
-    return CheckReport(store.path, tuple(_findings(store)))
+    with progress("Checking", _rows_to_read(store), 0) as tracker:
+        return CheckReport(store.path, tuple(_findings(store, tracker)))
 
 
-def _findings(store: Store) -> Iterator[Finding]:
+def _rows_to_read(store: Store) -> int:
+    """Return the rows of all tables, with the samples twice: whole, and again for what they say."""
+    total = 0
+    for name in table_names(store.path):
+        with suppress(*_UNREADABLE):  # which the check of the table says
+            total += store.table(name).count_rows() * (2 if name == SAMPLES else 1)
+    return total
+
+
+def _findings(store: Store, tracker: Tracker) -> Iterator[Finding]:
     manifest = store.manifest
     yield Finding("manifest", True, f"schema version {manifest.schema_version}")
     try:
@@ -84,25 +102,28 @@ def _findings(store: Store) -> Iterator[Finding]:
         statistics = None
         yield Finding("statistics", False, f"{error}: index the data again")
     readable = True
-    for finding in _check_tables(store):
+    for finding in _check_tables(store, tracker):
         readable = readable and (finding.ok or finding.check != f"table {SAMPLES}")
         yield finding
     if readable:
         schema = store.table(SAMPLES).schema
         yield _check_columns(schema, manifest)
-        sums = _pass(store, manifest, statistics)
+        sums = _pass(store, manifest, statistics, tracker)
         yield from _check_rows(sums, manifest)
         if statistics is not None:
             yield _check_statistics(sums, manifest, statistics)
     yield _check_orphans(store.path)
 
 
-def _check_tables(store: Store) -> Iterator[Finding]:
+def _check_tables(store: Store, tracker: Tracker) -> Iterator[Finding]:
     known = read_acknowledged(store.path)
     for name in table_names(store.path):
         try:
-            rows = sum(len(batch) for batch in store.table(name).search().to_batches(READ_ROWS))
-        except (RuntimeError, ValueError, OSError, FailsearchError) as error:
+            rows = 0
+            for batch in store.table(name).search().to_batches(READ_ROWS):
+                rows += len(batch)
+                tracker.advance(len(batch))
+        except _UNREADABLE as error:
             text = " ".join(str(error).split())[:200]
             yield Finding(f"table {name}", False, f"cannot be read to its end: {text}")
         else:
@@ -127,7 +148,9 @@ def _check_columns(schema: pa.Schema, manifest: Manifest) -> Finding:
     return Finding("columns", not wrong, "; ".join(wrong) or f"{len(schema)} as in the manifest")
 
 
-def _pass(store: Store, manifest: Manifest, statistics: Statistics | None) -> _Sums:
+def _pass(
+    store: Store, manifest: Manifest, statistics: Statistics | None, tracker: Tracker
+) -> _Sums:
     sums = _Sums(set())
     for batch in store.scan(_COLUMNS, batch_size=READ_ROWS):
         profiles = batch[PROFILE].flatten().to_numpy(zero_copy_only=False)
@@ -140,6 +163,7 @@ def _pass(store: Store, manifest: Manifest, statistics: Statistics | None) -> _S
         _add_norms(sums, profiles)
         if statistics is not None and statistics.mean.shape == profiles.shape[1:]:
             _add_z(sums, batch, profiles, manifest.signed)
+        tracker.advance(len(batch))
     return sums
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from indexer.durability import replace_file
 from indexer.errors import SettingError, StoreError
 from indexer.nearest import NearestRows
+from indexer.progress import Progress, Tracker, silent
 from indexer.schema import ID, METRIC, PROFILE, SAMPLES
 from indexer.store import Store
 
@@ -203,12 +204,16 @@ def read_report(store: Store) -> AnnReport | None:
         return None
 
 
-def build_ann(store: Store, *, partitions: int | None = None) -> AnnReport:
+def build_ann(
+    store: Store, *, partitions: int | None = None, progress: Progress = silent
+) -> AnnReport:
     """Build the index over all samples and measure it on failures.
 
     Args:
         store: the index to build for.
         partitions: of the index; None for one per 4,096 samples.
+        progress: shows the rows indexed, all at once since the database says nothing on the way,
+            and then the failures that were searched for.
 
     Raises:
         SettingError: too few samples or partitions.
@@ -222,12 +227,14 @@ def build_ann(store: Store, *, partitions: int | None = None) -> AnnReport:
     if not 1 <= partitions <= total:
         raise SettingError(f"partitions={partitions}: give between 1 and {total}, one a sample")
     started = time.perf_counter()
-    store.index_profiles(partitions)
+    with progress("Building the approximate index", total, 0) as tracker:
+        store.index_profiles(partitions)
+        tracker.advance(total)
     seconds = time.perf_counter() - started
     found = _find_index(store.table(SAMPLES))
     if found is None:
         raise StoreError(f"the database did not keep the index of {store.path}")
-    report = _measured(store, found, partitions, seconds)
+    report = _measured(store, found, partitions, seconds, progress)
     with store.writer(), replace_file(store.path / REPORT_FILE) as file:
         file.write(json.dumps(asdict(report), indent=1).encode())
     return report
@@ -243,7 +250,11 @@ def _find_index(table: "Table") -> tuple[str, int, int] | None:
 
 
 def _measured(
-    store: Store, found: tuple[str, int, int], partitions: int, seconds: float
+    store: Store,
+    found: tuple[str, int, int],
+    partitions: int,
+    seconds: float,
+    progress: Progress,
 ) -> AnnReport:
     version = snapshot(store)
     blank = AnnReport(
@@ -254,14 +265,17 @@ def _measured(
     step = max(1, len(pool) // _SAMPLED_QUERIES)
     chosen = pool[::step][:_SAMPLED_QUERIES]
     index = AnnIndex(version, blank)
-    scale, bound = _calibrate(version, index, chosen)
-    index.report = replace(blank, scale=scale, bound=bound)
-    index.report = replace(index.report, **_compare(version, index, chosen))
+    with progress("Measuring the approximate index", 2 * len(chosen), 0) as tracker:
+        scale, bound = _calibrate(version, index, chosen, tracker)
+        index.report = replace(blank, scale=scale, bound=bound)
+        index.report = replace(index.report, **_compare(version, index, chosen, tracker))
     version.ann = index  # opened again, the database would hold it in memory twice
     return index.report
 
 
-def _calibrate(version: Snapshot, index: AnnIndex, chosen: np.ndarray) -> tuple[float, float]:
+def _calibrate(
+    version: Snapshot, index: AnnIndex, chosen: np.ndarray, tracker: Tracker
+) -> tuple[float, float]:
     """Return the scale of the index's distances and the bound on what they hide.
 
     The bound is where a Gaussian of the observed errors leaves `_DOUBT` for all N samples
@@ -276,6 +290,7 @@ def _calibrate(version: Snapshot, index: AnnIndex, chosen: np.ndarray) -> tuple[
             true.append(1 - np.vecdot(version.column.rows(rows), query) / lengths)
         raw.append((1 - estimates) / index.report.scale)
         raw[-1], true[-1] = raw[-1][rows != position], true[-1][rows != position]
+        tracker.advance(1)
     given, distance = np.concatenate(raw), np.concatenate(true)
     present = np.isfinite(given) & np.isfinite(distance)
     given, distance = given[present].astype(np.float64), distance[present].astype(np.float64)
@@ -287,7 +302,9 @@ def _calibrate(version: Snapshot, index: AnnIndex, chosen: np.ndarray) -> tuple[
     return scale, float(max(hidden.mean() + width * hidden.std(), hidden.max(), 0))
 
 
-def _compare(version: Snapshot, index: AnnIndex, chosen: np.ndarray) -> dict[str, Any]:
+def _compare(
+    version: Snapshot, index: AnnIndex, chosen: np.ndarray, tracker: Tracker
+) -> dict[str, Any]:
     """Return recall on failures, share of complete answers, and times of both paths."""
     version.coarse(make=True)
     both: tuple[Among, ...] = ("failures", "all")
@@ -311,6 +328,7 @@ def _compare(version: Snapshot, index: AnnIndex, chosen: np.ndarray) -> dict[str
                 hit = np.isin(exact.positions, found.hits.positions)
                 shared.append(hit.mean() if len(hit) else 1.0)
                 complete.append(found.complete)
+        tracker.advance(1)
     return {
         "queries": len(chosen),
         "recall": float(np.mean(shared)),

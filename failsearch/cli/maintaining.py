@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from indexer.progress import track
+
 from .options import DEFAULT_DB, Db, Json
 from .output import emit, percent, table
 
@@ -26,7 +28,7 @@ def build_ann(
     """Build the approximate index (IVF_RQ, cosine) and measure its recall on failures."""
     import failsearch
 
-    report = failsearch.open(db).build_ann(partitions=partitions)
+    report = failsearch.open(db).build_ann(partitions=partitions, progress=track)
 
     def show(console: Console) -> None:
         console.print(
@@ -45,7 +47,7 @@ def check(db: Db = DEFAULT_DB, as_json: Json = False) -> None:
     """Read the database from end to end and say what is wrong; exit code 1 where something is."""
     from indexer.check import check_database
 
-    report = check_database(db)
+    report = check_database(db, track)
     document = {
         "path": str(report.path),
         "ok": report.ok,

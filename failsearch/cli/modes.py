@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from indexer.errors import SettingError
+from indexer.progress import track
 
 from .options import DEFAULT_DB, Db, Json, Seed
 from .output import check_file, emit, percent, table
@@ -67,6 +68,7 @@ def modes(
         if stored
         else index.find_modes(
             replace_edited=replace,
+            progress=track,
             resolution=resolution,
             min_size=min_size,
             neighbours=neighbours,

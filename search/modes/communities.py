@@ -1,6 +1,10 @@
 """Cut the neighbour graph of failures into modes."""
 
+from collections.abc import Callable
+
 import numpy as np
+
+from indexer.progress import Progress, Tracker, silent
 
 from ..graph import knn_graph
 from .settings import ModeSettings
@@ -10,7 +14,9 @@ MANY = 1_000
 """Failures from which on the resolution counts in full; see `ModeSettings.resolution`."""
 
 
-def communities(features: np.ndarray, settings: ModeSettings) -> np.ndarray:
+def communities(
+    features: np.ndarray, settings: ModeSettings, progress: Progress = silent
+) -> np.ndarray:
     """Group samples by the communities of their neighbour graph.
 
     Louvain communities (Blondel et al. 2008, arXiv 0803.0476) of the graph in which two samples
@@ -19,6 +25,7 @@ def communities(features: np.ndarray, settings: ModeSettings) -> np.ndarray:
     Args:
         features: unit features float32 [n, d].
         settings: neighbours, resolution, min_size, min_support and seed are used.
+        progress: shows how many samples were compared.
 
     Returns:
         group of each sample, int64 [n], 0 for the largest; -1 for samples in groups below
@@ -27,10 +34,25 @@ def communities(features: np.ndarray, settings: ModeSettings) -> np.ndarray:
     n = len(features)
     if n <= settings.min_size:
         return np.full(n, UNGROUPED)
-    indices, scores = knn_graph(features, settings.neighbours)
+    with progress("Comparing failures", n, 0) as tracker:
+        counted = _counted_in_rows(n, tracker)
+        indices, scores = knn_graph(features, settings.neighbours, progress=counted)
     weights = np.where(indices < 0, 0, np.maximum(np.nan_to_num(scores), 0))
     groups = _louvain(indices, weights, settings)
     return _keep_supported(groups, indices, weights, settings)
+
+
+def _counted_in_rows(n: int, tracker: Tracker) -> Callable[[int, int], None]:
+    """Return what tells a tracker of n rows how many pairs are done, by their share."""
+    told = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        rows = n * done // total
+        tracker.advance(rows - told)
+        told = rows
+
+    return tell
 
 
 def _louvain(indices: np.ndarray, weights: np.ndarray, settings: ModeSettings) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from indexer.filters import FilterLayout
+from indexer.progress import Progress, Tracker, silent
 
 from ..predicates import Filter, to_sql
 from .evidence import FAILURES, Evidence, positions, stream_features, stream_profiles
@@ -32,6 +33,7 @@ def describe(
     groups: Sequence[np.ndarray],
     ids: Sequence[str],
     settings: ModeSettings,
+    progress: Progress = silent,
 ) -> tuple[Mode, ...]:
     """Describe groups of failures.
 
@@ -41,6 +43,7 @@ def describe(
         groups: rows of `evidence` of each mode, disjoint, none empty.
         ids: id of each mode.
         settings: exemplars, at_risk and filters are used.
+        progress: shows how many failures and samples at risk were read.
 
     Returns:
         one mode a group, in the order given, with names that are unique among them.
@@ -48,9 +51,12 @@ def describe(
     if not groups:
         return ()
     groups = [rows[typical_first(*evidence.members(rows))] for rows in groups]
-    salience = mean_salience(store, evidence, groups)
+    close = _close_calls(store) if settings.at_risk else None
+    correct = 0 if close is None else store.count(close)
+    with progress("Describing modes", len(evidence.features) + correct, 0) as tracker:
+        salience = mean_salience(store, evidence, groups, tracker)
+        risky = at_risk(store, evidence, groups, close, settings.at_risk, tracker)
     layout = store.manifest.layout
-    risky = at_risk(store, evidence, groups, settings.at_risk)
     names: set[str] = set()
     modes = []
     for group, (mode_id, rows) in enumerate(zip(ids, groups, strict=True)):
@@ -81,7 +87,9 @@ def count_confusions(table: pa.Table) -> tuple[Confusion, ...]:
     return tuple(Confusion(*pair, count=count) for pair, count in ordered)
 
 
-def mean_salience(store: "Store", evidence: Evidence, groups: Sequence[np.ndarray]) -> np.ndarray:
+def mean_salience(
+    store: "Store", evidence: Evidence, groups: Sequence[np.ndarray], tracker: Tracker
+) -> np.ndarray:
     """Return mean |z| over each group minus mean |z| over all failures, float64 [groups, F]."""
     group_of = np.full(len(evidence.features), -1)
     for group, rows in enumerate(groups):
@@ -95,6 +103,7 @@ def mean_salience(store: "Store", evidence: Evidence, groups: Sequence[np.ndarra
         of_batch = group_of[[position[i] for i in ids]]
         for group in np.unique(of_batch[of_batch >= 0]):
             sums[group] += magnitude[of_batch == group].sum(0, dtype=np.float64)
+        tracker.advance(len(ids))
     sizes = np.array([len(rows) for rows in groups])
     return sums / sizes[:, None] - total / len(evidence.features)
 
@@ -112,11 +121,15 @@ def shared_filters(
 
 
 def at_risk(
-    store: "Store", evidence: Evidence, groups: Sequence[np.ndarray], count: int
+    store: "Store",
+    evidence: Evidence,
+    groups: Sequence[np.ndarray],
+    where: str | None,
+    count: int,
+    tracker: Tracker,
 ) -> list[tuple[str, ...]]:
-    """Return the ids of the correct samples closest to each group's mean direction."""
-    where = _close_calls(store)
-    if where is None or evidence.space is None or not count:
+    """Return the ids of the matching samples closest to each group's mean direction."""
+    if where is None or evidence.space is None:
         return [() for _ in groups]
     features = evidence.features
     centres = unit_rows(np.stack([features[rows].sum(0) for rows in groups]))
@@ -127,6 +140,7 @@ def at_risk(
             best = np.argsort(-column, kind="stable")[:count]
             found[group] += [(-float(column[row]), ids[row]) for row in best]
             found[group] = sorted(found[group])[:count]
+        tracker.advance(len(ids))
     return [tuple(sample for _, sample in group) for group in found]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from indexer.progress import Progress, silent
 from indexer.schema import EMBEDDING, ID, PROFILE
 
 from .. import predicates
@@ -53,20 +54,30 @@ class Evidence:
         return self.features[rows], self.table["label_probability"].to_numpy()[rows]
 
 
-def gather(store: "Store", settings: ModeSettings) -> Evidence:
-    """Read all failures of an index into the space of the modes."""
+def gather(store: "Store", settings: ModeSettings, progress: Progress = silent) -> Evidence:
+    """Read all failures of an index into the space of the modes.
+
+    Args:
+        store: the index.
+        settings: of the space; see `fit_space`.
+        progress: shows how many failures were read: some to fit the space, then all to fill it.
+    """
     table = store.read(LIGHT, FAILURES)
     order = np.argsort(np.array(table[ID].to_pylist(), object), kind="stable")
     table = table.take(order)
     if not table.num_rows:
         return Evidence(table, np.empty((0, 0), np.float32), None)
     every = -(-table.num_rows // FIT_ROWS)
-    fitted = store.take(table[ID].to_pylist()[::every], _heavy(store)).combine_chunks()
-    space = fit_space(*_views(fitted.to_batches()[0]), store.manifest.layout, settings)
-    features = np.empty((table.num_rows, space.width), np.float32)
-    position = positions(table)
-    for ids, block in stream_features(store, FAILURES, space):
-        features[[position[i] for i in ids]] = block
+    chosen = table[ID].to_pylist()[::every]
+    with progress("Reading failures", len(chosen) + table.num_rows, 0) as tracker:
+        fitted = store.take(chosen, _heavy(store)).combine_chunks()
+        space = fit_space(*_views(fitted.to_batches()[0]), store.manifest.layout, settings)
+        tracker.advance(len(chosen))
+        features = np.empty((table.num_rows, space.width), np.float32)
+        position = positions(table)
+        for ids, block in stream_features(store, FAILURES, space):
+            features[[position[i] for i in ids]] = block
+            tracker.advance(len(ids))
     return Evidence(table, features, space)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexer.errors import SettingError
+from indexer.progress import Progress, silent
 from indexer.schema import MODES
 
 from .communities import UNGROUPED, communities
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def find_modes(
-    store: "Store", settings: ModeSettings | None = None, *, replace_edited: bool = False
+    store: "Store",
+    settings: ModeSettings | None = None,
+    *,
+    replace_edited: bool = False,
+    progress: Progress = silent,
 ) -> ModeReport:
     """Group the misclassified samples of an index by profile, and store the result.
 
@@ -29,6 +34,7 @@ def find_modes(
         store: an index.
         settings: see `ModeSettings`.
         replace_edited: replace modes that a person renamed, merged, split or formed, too.
+        progress: shows how many samples were read and compared.
 
     Returns:
         the modes, largest first, named and with ids m1, m2, …
@@ -43,17 +49,17 @@ def find_modes(
                 f"the modes of {store.path} were named or regrouped by hand: `failsearch modes "
                 "--stored` shows them, `failsearch modes --replace` finds new ones"
             )
-        report = _found(store, settings or ModeSettings())
+        report = _found(store, settings or ModeSettings(), progress)
         write_modes(store, report)
         return report
 
 
-def _found(store: "Store", settings: ModeSettings) -> ModeReport:
-    evidence = gather(store, settings)
-    assigned = communities(evidence.features, settings)
+def _found(store: "Store", settings: ModeSettings, progress: Progress) -> ModeReport:
+    evidence = gather(store, settings, progress)
+    assigned = communities(evidence.features, settings, progress)
     groups = [np.flatnonzero(assigned == group) for group in range(assigned.max(initial=-1) + 1)]
     ids = [f"m{number}" for number in range(1, len(groups) + 1)]
-    modes = describe(store, evidence, groups, ids, settings)
+    modes = describe(store, evidence, groups, ids, settings, progress)
     return ModeReport(modes, tuple(evidence.ids[assigned == UNGROUPED]), settings)
 
 

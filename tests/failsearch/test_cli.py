@@ -1,5 +1,6 @@
 """The whole line through the command line, on real images and a real timm model."""
 
+import re
 import shutil
 import warnings
 from importlib.metadata import version
@@ -265,6 +266,18 @@ def test_check_and_compact(run: Run, own: Place) -> None:
     assert run("check", "--db", own.db, "--json").document["ok"]
     (own.db / "statistics.npz").write_bytes(b"damaged")
     assert run("check", "--db", own.db).code == 1
+
+
+@pytest.mark.parametrize("command", ["modes", "check", "build-ann"])
+def test_progress_is_shown_on_stderr_alone(
+    run: Run, own: Place, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("indexer.progress.LOG_INTERVAL", 0)
+    ran = run(command, "--db", own.db, "--json")
+    assert ran.code == 0
+    assert isinstance(ran.document, dict)
+    last = ran.err.splitlines()[-1]
+    assert re.fullmatch(r"[A-Z][a-z ]+: (\d+)/\1, [\d.]+/s, 0 s left", last)
 
 
 def test_the_same_index_command_again_changes_nothing(run: Run, own: Place) -> None:

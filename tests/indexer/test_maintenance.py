@@ -24,6 +24,7 @@ from indexer.statistics import Statistics
 from indexer.store import Store
 from tests.support.arrays import index_of_arrays
 from tests.support.databases import UNITS, make_database, sample_batches, sample_schema
+from tests.support.progress import Recorder
 from tests.support.tiny_run import tiny_images, tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,15 @@ def test_a_fresh_index_passes_every_check(indexed: Path) -> None:
         "manifest", "table rejects", "table samples", "columns", "ids", "classes", "vectors",
         "statistics", "leftovers",
     ]  # fmt: skip
+
+
+def test_a_check_counts_the_rows_that_it_reads(indexed: Path) -> None:
+    progress = Recorder()
+    check_database(indexed, progress)
+    store = Store.open(indexed)
+    rejected = store.read_table("rejects")
+    assert rejected is not None
+    assert progress.told == [("Checking", 2 * store.count() + len(rejected))]
 
 
 def test_checks_find_what_is_wrong(indexed: Path) -> None:

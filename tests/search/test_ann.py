@@ -17,6 +17,7 @@ from search.info import search_info
 from search.neighbours import SearchSettings, search
 from search.predicates import FAILURES, to_sql
 from search.snapshot import snapshot
+from tests.support.progress import Recorder
 
 from .conftest import make_index
 from .test_snapshot import appended
@@ -60,6 +61,16 @@ def test_scores_are_exact_and_complete_answers_are_right(indexed: Store, among: 
         assert all(truth.get(n.sample.id, n.score) == n.score for n in found.neighbours)
         if found.complete:
             assert found.neighbours == exact.neighbours
+
+
+def test_a_build_is_counted_to_its_end(tmp_path: Path) -> None:
+    progress = Recorder()
+    store = make_index(tmp_path / "made.lancedb", rows=60, seed=2)
+    queries = build_ann(store, partitions=1, progress=progress).queries
+    assert progress.told == [
+        ("Building the approximate index", 60),
+        ("Measuring the approximate index", 2 * queries),
+    ]
 
 
 def test_margin_decides(indexed: Store) -> None:

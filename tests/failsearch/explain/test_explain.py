@@ -3,8 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from indexer.errors import (
 from indexer.saliency.matching import matching_distance
 from indexer.saliency.reference import reference_profiles
 from tests.support.classifier import SmallIndex
+from tests.support.progress import Recorder
 
 
 def _stored(bench: Bench, sample: str) -> np.ndarray:
@@ -159,28 +158,11 @@ def test_requests_that_make_no_sense(small: SmallIndex, bench: Bench, tmp_path: 
 
 
 def test_every_pass_is_reported(small: SmallIndex, failure: dict, success: dict) -> None:
-    told: list[tuple[str, int]] = []
-    done: list[int] = []
-
-    class Counting:
-        def advance(self, count: int) -> None:
-            done.append(count)
-
-        def note(self, text: str) -> None:
-            raise AssertionError(text)
-
-    @contextmanager
-    def progress(description: str, total: int, before: int) -> Iterator[Counting]:
-        told.append((description, total))
-        yield Counting()
-
+    progress = Recorder()
     settings = ExplainSettings(mask_salient=0.1, controls=2)
     explain(small.store, sample=failure["id"], settings=settings, progress=progress)
-    assert told == [(f"explaining {failure['id']}", 2)]
-    assert sum(done) == 2
     invert(small.store, sample=failure["id"], settings=InvertSettings(steps=2), progress=progress)
-    assert told[1] == (f"inverting {failure['id']}", 2)
-    assert sum(done) == 4
+    assert progress.told == [(f"explaining {failure['id']}", 2), (f"inverting {failure['id']}", 2)]
 
 
 def test_importing_the_package_is_light():

@@ -1,5 +1,6 @@
 """Modes of an index with planted causes: found, described, stored, and the same every time."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from indexer.store import Store
 from search.modes import ModeReport, ModeSettings, chance_pair_share, find_modes, read_modes
 from tests.search.modes.conftest import CAUSE_SIZE, NAMES, PAIRS, planted_arrays
 from tests.support.arrays import index_of_arrays
+from tests.support.progress import Recorder
 
 SETTINGS = ModeSettings(resolution=1.0)
 
@@ -63,6 +65,20 @@ def test_stored_modes_are_the_found_ones(report: ModeReport, planted: Store) -> 
 
 def test_the_same_seed_gives_the_same_modes(report: ModeReport, planted: Store) -> None:
     assert find_modes(planted, SETTINGS) == report
+
+
+def test_every_sample_that_is_read_is_counted(planted: Store) -> None:
+    progress = Recorder()
+    find_modes(planted, SETTINGS, progress=progress)
+    failures = planted.count("NOT correct")
+    assert progress.told == [
+        ("Reading failures", 2 * failures),
+        ("Comparing failures", failures),
+        ("Describing modes", planted.count()),  # few enough for all that are right to be looked at
+    ]
+    progress = Recorder()
+    find_modes(planted, replace(SETTINGS, at_risk=0), progress=progress)
+    assert progress.told[-1] == ("Describing modes", failures)
 
 
 def test_the_order_of_samples_does_not_matter(report: ModeReport, tmp_path: Path) -> None:
