@@ -28,6 +28,13 @@ def test_no_module_imports_a_higher_floor(floor: str) -> None:
         assert not imported_packages(file) & higher, file
 
 
+def test_modes_know_nothing_of_the_audit_that_stands_on_them() -> None:
+    for file in sorted((ROOT / "search" / "modes").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert "audit" not in f"{node.module}.{node.names[0].name}".split("."), file
+
+
 def test_only_the_stores_files_import_lancedb() -> None:
     users = {
         str(file.relative_to(ROOT))

@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from indexer.durability import disk_errors
 from indexer.errors import SettingError
-from indexer.schema import EMBEDDING, HEAVY, ID, LOGITS, MODES, SAMPLES, THUMBNAIL
+from indexer.schema import EMBEDDING, HEAVY, ID, LOGITS, SAMPLES, THUMBNAIL
 from indexer.store import Store
 
 from ..graph import knn_graph
 from ..map import failure_map
-from ..modes import ModeSettings, read_modes
+from ..modes import ModeSettings, known_modes
 from ..modes.evidence import dense, gather
 
 if TYPE_CHECKING:
@@ -125,6 +125,6 @@ def write_knn_graph(store: Store, path: Path, neighbours: int = 10) -> None:
 
 def mode_names(store: Store) -> dict[str, str]:
     """Return the name of the mode of each grouped failure by id; empty without modes."""
-    if store.read_table(MODES) is None:
-        return {}
-    return {sample: mode.name for mode in read_modes(store).modes for sample in mode.samples}
+    report = known_modes(store)
+    modes = () if report is None else report.modes
+    return {sample: mode.name for mode in modes for sample in mode.samples}

@@ -11,6 +11,7 @@ import pyarrow as pa
 from indexer.errors import StoreError
 from indexer.schema import FINDINGS
 
+from ..outdated import CAUSES, FILTERS, is_outdated
 from .settings import KINDS
 
 if TYPE_CHECKING:
@@ -67,6 +68,15 @@ class Finding:
             raise ValueError(f"a finding needs a reason of one line, not {self.reason!r}")
 
     @property
+    def modes(self) -> tuple[str, ...]:
+        """Ids of the modes that it speaks of: a cause of one, a weak filter of those it serves."""
+        if self.kind == CAUSES:
+            return (self.subject,)
+        if self.kind == FILTERS:
+            return tuple(mode["id"] for mode in self.evidence.get("modes", ()))
+        return ()
+
+    @property
     def beside(self) -> tuple[str, ...]:
         """Correct samples that `samples` are compared with, one by one; only of a shared cause."""
         return tuple(pair["correct"] for pair in self.evidence.get("pairs", ()))
@@ -108,6 +118,11 @@ class AuditReport:
     def of(self, kind: str) -> tuple[Finding, ...]:
         """Return the findings of one kind, strongest first."""
         return tuple(finding for finding in self.findings if finding.kind == kind)
+
+    def without_outdated(self, changed: set[str]) -> "AuditReport":
+        """Return the report without the findings that speak of modes that have changed."""
+        kept = (f for f in self.findings if not is_outdated(f.kind, f.subject, changed))
+        return AuditReport(tuple(kept), self.kinds)
 
     def to_json(self) -> dict[str, Any]:
         """Return {findings: {kind: […]}}, JSON-ready."""

@@ -7,18 +7,17 @@ import numpy as np
 
 from indexer.errors import SettingError
 from indexer.progress import Progress, silent
-from indexer.schema import FINDINGS, ID, METADATA_PREFIX, MODES, SAMPLES
+from indexer.schema import FINDINGS, ID, METADATA_PREFIX, SAMPLES
 from indexer.store import Store
 
 from ..export import ReadImage
-from ..modes import ModeReport, find_modes, read_modes
+from ..modes import ModeReport, find_modes, known_modes, read_modes
 from .causes import causes, traits_of
 from .datalab import load_datalab, with_cleanlab
 from .duplicates import duplicates, leaks
 from .image_checks import with_image_checks
 from .imagelab import load_imagelab
 from .labels import LookAgain, Relabel, label_errors
-from .outdated import changed_modes, without_outdated
 from .pictures import Pictures, read_pictures
 from .report import AuditReport, Finding, read_findings, write_findings
 from .settings import (
@@ -94,7 +93,7 @@ def audit(
     report = AuditReport(tuple(findings), settings.kinds)
     with store.writer():
         if {CAUSES, FILTERS} & {*settings.kinds}:
-            report = without_outdated(report, changed_modes(sources.modes, read_modes(store)))
+            report = report.without_outdated(read_modes(store).changed_since(sources.modes))
         write_findings(store, report)
     return report
 
@@ -123,8 +122,8 @@ class _Sources:
 
     @cached_property
     def modes(self) -> ModeReport:
-        known = self.store.read_table(MODES) is not None
-        return read_modes(self.store) if known else find_modes(self.store)
+        known = known_modes(self.store)
+        return find_modes(self.store) if known is None else known
 
     @cached_property
     def pictures(self) -> Pictures:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from indexer.errors import SettingError
 
+from ..outdated import CAUSES, FILTERS
+
 LABELS = "labels"
 DUPLICATES = "duplicates"
-CAUSES = "causes"
-FILTERS = "filters"
 KINDS = (LABELS, DUPLICATES, CAUSES, FILTERS)
 CLEANLAB = "cleanlab"
 """What cleanlab finds beyond these; only where it is asked for, since it is an extra."""

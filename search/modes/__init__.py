@@ -5,7 +5,7 @@ from .find import find_modes
 from .quality import chance_pair_share
 from .report import Confusion, Mode, ModeReport, SharedFilter
 from .settings import ModeSettings
-from .stored import read_modes
+from .stored import known_modes, read_modes
 
 __all__ = [
     "Confusion",
@@ -16,6 +16,7 @@ __all__ = [
     "chance_pair_share",
     "find_modes",
     "form_mode",
+    "known_modes",
     "merge_modes",
     "read_modes",
     "rename_mode",

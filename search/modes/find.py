@@ -6,14 +6,13 @@ import numpy as np
 
 from indexer.errors import SettingError
 from indexer.progress import Progress, silent
-from indexer.schema import MODES
 
 from .communities import UNGROUPED, communities
 from .describe import describe
 from .evidence import gather
 from .report import ModeReport
 from .settings import ModeSettings
-from .stored import read_modes, write_modes
+from .stored import known_modes, write_modes
 
 if TYPE_CHECKING:
     from indexer.store import Store
@@ -44,7 +43,8 @@ def find_modes(
         LockedError: another process is writing to the index.
     """
     with store.writer():  # so that no samples are added under the passes
-        if not replace_edited and _edited(store):
+        earlier = known_modes(store)
+        if earlier is not None and earlier.edited and not replace_edited:
             raise SettingError(
                 f"the modes of {store.path} were named or regrouped by hand: `failsearch modes "
                 "--stored` shows them, `failsearch modes --replace` finds new ones"
@@ -61,7 +61,3 @@ def _found(store: "Store", settings: ModeSettings, progress: Progress) -> ModeRe
     ids = [f"m{number}" for number in range(1, len(groups) + 1)]
     modes = describe(store, evidence, groups, ids, settings, progress)
     return ModeReport(modes, tuple(evidence.ids[assigned == UNGROUPED]), settings)
-
-
-def _edited(store: "Store") -> bool:
-    return store.read_table(MODES) is not None and read_modes(store).edited

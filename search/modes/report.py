@@ -186,6 +186,13 @@ class ModeReport:
         known = ", ".join(mode.id for mode in self.modes[:5]) or "none; run `failsearch modes`"
         raise UnknownSampleError(f"no mode {mode_id!r} in the index (there are {known} …)")
 
+    def changed_since(self, earlier: "ModeReport") -> set[str]:
+        """Return the ids that stood for other members, or for none; names do not matter."""
+        now, then = (
+            {(mode.id, frozenset(mode.samples)) for mode in one.modes} for one in (self, earlier)
+        )
+        return {mode for mode, _ in now ^ then}
+
     def to_json(self) -> dict[str, Any]:
         """Return {modes: […], ungrouped: […], settings: {…}}, JSON-ready."""
         return {

@@ -8,6 +8,7 @@ import pyarrow as pa
 from indexer.errors import StoreError
 from indexer.schema import MODES
 
+from ..outdated import drop_outdated
 from .report import MODE_SCHEMA, Mode, ModeReport
 from .settings import ModeSettings
 
@@ -26,8 +27,6 @@ def write_modes(store: "Store", report: ModeReport) -> None:
     Findings of an audit about modes that are no longer are deleted before, so that a crash in
     between leaves none of them.
     """
-    from ..audit.outdated import changed_modes, drop_outdated  # the audit stands on the modes
-
     common = {"settings": json.dumps(report.settings.to_json()), "edited": report.edited}
     rest = {
         "id": UNGROUPED_ROW,
@@ -36,8 +35,9 @@ def write_modes(store: "Store", report: ModeReport) -> None:
     }
     rows = [mode.to_json() | common for mode in report.modes]
     with store.writer():
-        if store.read_table(MODES) is not None:
-            drop_outdated(store, changed_modes(read_modes(store), report))
+        earlier = known_modes(store)
+        if earlier is not None:
+            drop_outdated(store, report.changed_since(earlier))
         store.write_table(MODES, pa.Table.from_pylist([*rows, rest | common], schema=_SCHEMA))
 
 
@@ -47,9 +47,17 @@ def read_modes(store: "Store") -> ModeReport:
     Raises:
         StoreError: none were ever looked for.
     """
+    report = known_modes(store)
+    if report is None:
+        raise StoreError(f"{store.path} has no modes yet: run `failsearch modes`")
+    return report
+
+
+def known_modes(store: "Store") -> ModeReport | None:
+    """Return the modes that were found last; None where they were never looked for."""
     table = store.read_table(MODES)
     if table is None:
-        raise StoreError(f"{store.path} has no modes yet: run `failsearch modes`")
+        return None
     rows = table.to_pylist()
     modes = tuple(Mode.from_json(row) for row in rows if row["id"] != UNGROUPED_ROW)
     rest = next(row for row in rows if row["id"] == UNGROUPED_ROW)
