@@ -125,8 +125,9 @@ def audit(
     written = _write(index, report, export, montage, atlas, fiftyone, graph)
 
     def show(console: Console) -> None:
+        names = _mode_names(index)
         for name in report.kinds:
-            _show(name, report.of(name), top, console)
+            _show(name, report.of(name), top, names, console)
         if written:
             console.print()
         for line in written.values():
@@ -180,7 +181,16 @@ def _write(
     return written
 
 
-def _show(kind: str, found: "Sequence[Finding]", top: int, console: Console) -> None:
+def _mode_names(index: "Index") -> dict[str, str]:
+    from search.modes import known_modes
+
+    report = known_modes(index.store)
+    return {} if report is None else {mode.id: mode.name for mode in report.modes}
+
+
+def _show(
+    kind: str, found: "Sequence[Finding]", top: int, names: dict[str, str], console: Console
+) -> None:
     many = f"{len(found)} finding{'s' * (len(found) != 1)}"
     if len(found) == top:
         many += ", as many as --top keeps"
@@ -188,5 +198,11 @@ def _show(kind: str, found: "Sequence[Finding]", top: int, console: Console) -> 
         many += f"; the first {SHOWN}"
     console.print(f"\n{kind}: {many}", style="bold", markup=False)
     if found:
-        rows = [(f.score, f.subject, f.reason) for f in found[:SHOWN]]
+        rows = [(f.score, _subject(f, names), f.reason) for f in found[:SHOWN]]
         console.print(table(("score", "subject", "reason"), rows))
+
+
+def _subject(finding: "Finding", names: dict[str, str]) -> str:
+    """Return what a finding is about; a mode with the name that it has now."""
+    about_mode = finding.subject in finding.modes and finding.subject in names
+    return f"{finding.subject} {names[finding.subject]}" if about_mode else finding.subject

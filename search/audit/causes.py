@@ -216,14 +216,13 @@ def _finding(
         subject=mode.id,
         samples=tuple(ids[member] for member, _ in examples),
         reason=(
-            f"the {mode.size} images of {mode.name} {are} {trait.words[high]}: {trait.name} "
+            f"its {mode.size} images {are} {trait.words[high]}: {trait.name} "
             f"{trait.show(compared.members)} on average, {trait.show(compared.others)} in correct "
             "images of the same classes; pairs of the two differ this way "
             f"{percent(beats)} of the time"
         ),
         evidence={
             "mode": mode.id,
-            "mode_name": mode.name,
             "property": trait.name,
             "effect": compared.effect,
             "p_value": compared.p_value,

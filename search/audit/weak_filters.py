@@ -61,7 +61,7 @@ def weak_filters(store: "Store", report: ModeReport, top: int) -> list[Finding]:
         order = np.argsort(-within, kind="stable")
         served = [int(m) for m in order if within[m] >= SERVED * share][:SHOWN]
         layer, index = layout.locate(int(column))
-        names = ", ".join(report.modes[m].name for m in served) or "no mode in particular"
+        modes = ", ".join(report.modes[m].id for m in served) or "no mode in particular"
         finding = Finding(
             kind=FILTERS,
             score=share,
@@ -70,7 +70,7 @@ def weak_filters(store: "Store", report: ModeReport, top: int) -> list[Finding]:
             reason=(
                 f"{layout.name(int(column))} is among the {salient} most salient of {units} "
                 f"filters for {percent(share, 1)} of the failures, {share / expected:.0f}× as "
-                f"often as chance; it serves {names}"
+                f"often as chance; it serves {modes}"
             ),
             evidence={
                 "layer": layer.name,
@@ -78,14 +78,7 @@ def weak_filters(store: "Store", report: ModeReport, top: int) -> list[Finding]:
                 "share": share,
                 "expected": expected,
                 "failures": int(total[column]),
-                "modes": [
-                    {
-                        "id": report.modes[m].id,
-                        "name": report.modes[m].name,
-                        "share": float(within[m]),
-                    }
-                    for m in served
-                ],
+                "modes": [{"id": report.modes[m].id, "share": float(within[m])} for m in served],
             },
         )
         found.append(finding)

@@ -8,6 +8,10 @@ import pytest
 from scipy import sparse
 
 import failsearch
+from search.modes import find_modes, rename_mode
+from tests.search.modes.conftest import CAUSE_SIZE, SAMPLES, planted_arrays
+from tests.search.modes.conftest import NAMES as CLASSES
+from tests.support.arrays import index_of_arrays
 from tests.support.classifier import NAMES
 
 from .conftest import Place, Run
@@ -45,6 +49,20 @@ def test_audit_asks_cleanlab_and_writes_for_other_tools(
     assert text.code == 0
     assert text.out.startswith("\nimages: ")
     assert not any(line.endswith(" ") for line in text.out.splitlines())
+
+
+def test_a_cause_is_said_of_the_mode_by_the_name_it_has(run: Run, tmp_path: Path) -> None:
+    light = ["night" if row < CAUSE_SIZE else "day" for row in range(SAMPLES)]
+    store = index_of_arrays(
+        tmp_path / "db", names=CLASSES, metadata={"light": light}, **planted_arrays()
+    )
+    find_modes(store)
+    words = ("audit", "--db", store.path, "--kind", "causes")
+    (mode,) = {f["subject"] for f in run(*words, "--json").document["findings"]["causes"]}
+    rename_mode(store, mode, "night shots")
+    said = " ".join(run(*words).out.split())
+    assert f"{mode} night shots its " in said
+    assert "images are often light=night" in said
 
 
 @pytest.mark.parametrize("missing", ["cleanlab", "cleanvision", "datasets"])

@@ -152,10 +152,12 @@ def _entry(state: State, finding: Finding, decisions: dict[str, Any]) -> dict[st
         names = [finding.suggested_name, *(entry["name"] for entry in suspect["top"])]
         distinct = dict.fromkeys(name for name in names if name)
         choices = [name for name in distinct if name != suspect["label_name"]][:5]
+    names = {mode: name for mode, name in state.mode_names() if mode in finding.modes}
     return {
         **finding.to_json(),
         "suspect": suspect,
-        "mode": dict(state.mode_names()).get(finding.subject),
+        "mode": names.pop(finding.subject, None),
+        "serves": names,
         "choices": choices,
         "shown": [sample for sample in shown if sample["id"] != finding.subject],
         "beside": state.snapshot.samples(finding.beside),

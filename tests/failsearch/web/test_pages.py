@@ -257,6 +257,28 @@ def test_what_was_looked_for_in_vain_is_not_offered_as_new(
     assert "Find modes again" in page
 
 
+def test_findings_about_modes_go_by_the_names_of_today(
+    connect: Connect, own_index: Path, tmp_path: Path
+) -> None:
+    store = Store.open(own_index)
+    mode = read_modes(store).modes[0]
+    weak = replace(found("filters", "layer:3"), evidence={"modes": [{"id": mode.id}]})
+    # A sample may have the id of a mode.
+    findings = (found("causes", mode.id, mode.samples[:2]), weak, found("ghosts", mode.id))
+    write_findings(store, AuditReport(findings, ("causes", "filters", "ghosts")))
+    client = connect(own_index)
+    assert client.post("/api/modes/rename", json={"id": mode.id, "name": "seen"}).status_code == 200
+    page = client.get("/audit?kind=causes", headers=HTML).text
+    assert f'<a href="/modes/{mode.id}"><bdi>seen</bdi></a>' in page
+    page = client.get("/audit?kind=filters", headers=HTML).text
+    assert f'These modes: <a href="/modes/{mode.id}">{mode.id} <bdi>seen</bdi></a>' in page
+    assert "seen</bdi>" not in client.get("/audit?kind=ghosts", headers=HTML).text
+    write_report(failsearch.open(own_index), tmp_path / "report.html")
+    report = (tmp_path / "report.html").read_text()
+    assert report.count("<b><bdi>seen</bdi></b>: ") == 1
+    assert f"These modes: {mode.id} <bdi>seen</bdi></p>" in report
+
+
 def failing_ids(store: Store) -> tuple[str, ...]:
     """Return the ids of all failures."""
     return tuple(store.read(["id"], "NOT correct")["id"].to_pylist())

@@ -1,5 +1,6 @@
 """Findings about modes that were regrouped or found anew since."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,20 @@ def test_causes_of_other_modes_stay_where_some_are_merged(store: Store) -> None:
     assert not read_findings(store).of("filters")
     merge_modes(store, [dark, others[0]])
     assert not read_findings(store).of("causes")
+
+
+def test_a_finding_has_no_name_that_a_mode_may_lose(store: Store) -> None:
+    names = {mode.name for mode in find_modes(store).modes}
+    found = audit(store, AuditSettings(kinds=("causes", "filters")))
+    (dark,) = {mode for finding in found.of("causes") for mode in finding.modes}
+    for finding in found.findings:
+        said = json.dumps([finding.reason, finding.evidence], ensure_ascii=False)
+        assert not any(name in said for name in names)
+    served = next(finding for finding in found.of("filters") if finding.modes)
+    assert served.reason.endswith(f"serves {', '.join(served.modes)}")
+    rename_mode(store, dark, "night shots")
+    stored = read_findings(store)
+    assert all(stored.of(kind) == found.of(kind) for kind in found.kinds)
 
 
 def test_modes_that_change_during_an_audit_leave_no_findings(
