@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from search.words import percent
+
 from .options import DEFAULT_DB, Db, Json
-from .output import emit, percent, table
+from .output import emit, table
 
 if TYPE_CHECKING:
     from failsearch.info import IndexInfo
@@ -75,7 +77,7 @@ def _lines(found: "IndexInfo") -> list[tuple[str, str]]:
         ("weights", found.model["weights_digest"][:16]),
         ("data", ", ".join(source["path"] for source in found.sources)),
         ("samples", f"{found.samples} in {len(found.classes)} classes"),
-        ("accuracy", f"{percent(found.accuracy)}, {found.failures} failures"),
+        ("accuracy", f"{percent(found.accuracy, 2)}, {found.failures} failures"),
         (
             "profiles",
             f"{found.filters} {profile['units']} units over {found.layers} layers, "

@@ -7,9 +7,10 @@ import typer
 from rich.console import Console
 
 from indexer.errors import SettingError
+from search.words import percent
 
 from .options import DEFAULT_DB, Db, Device, Json
-from .output import emit, percent
+from .output import emit
 
 if TYPE_CHECKING:
     from indexer.pipeline import IndexReport
@@ -201,7 +202,7 @@ def _show(report: "IndexReport", as_json: bool) -> None:
         rate = f" at {report.profiled / report.seconds:.1f} images/s" if report.profiled else ""
         console.print(
             f"{report.path}: {report.status}; {report.samples} samples, {report.units} units, "
-            f"accuracy {percent(report.accuracy)}; {report.rejected} rows rejected; "
+            f"accuracy {percent(report.accuracy, 2)}; {report.rejected} rows rejected; "
             f"{report.profiled} profiled in {report.seconds:.1f} s{rate}.",
             markup=False,
         )

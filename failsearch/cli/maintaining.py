@@ -6,9 +6,10 @@ import typer
 from rich.console import Console
 
 from indexer.progress import track
+from search.words import percent
 
 from .options import DEFAULT_DB, Db, Json
-from .output import emit, percent, table
+from .output import emit, table
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +35,7 @@ def build_ann(
         console.print(
             f"{report.rows} profiles indexed in {report.seconds:.1f} s, "
             f"{report.bytes / 2**20:.1f} MiB; recall@10 {report.recall:.3f} over "
-            f"{report.queries} failures, {percent(report.complete)} of the answers shown "
+            f"{report.queries} failures, {percent(report.complete, 2)} of the answers shown "
             "complete by its measured bound."
         )
         for among, exact in report.exact_ms.items():

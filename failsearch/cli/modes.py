@@ -8,9 +8,10 @@ from rich.console import Console
 
 from indexer.errors import SettingError
 from indexer.progress import track
+from search.words import percent
 
 from .options import DEFAULT_DB, Db, Json, Seed
-from .output import check_file, emit, percent, table
+from .output import check_file, emit, table
 
 if TYPE_CHECKING:
     from failsearch.index import Index
@@ -89,7 +90,7 @@ def _all(report: "ModeReport", limit: int, console: Console) -> None:
         )
         return
     console.print(
-        f"{len(report)} modes hold {percent(report.grouped_share)} of the failures; "
+        f"{len(report)} modes hold {percent(report.grouped_share, 2)} of the failures; "
         f"{len(report.ungrouped)} stay ungrouped."
     )
     columns = ["id", "mode", "size", "cohesion", "confusions", "top filter", "exemplar"]

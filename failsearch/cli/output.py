@@ -52,11 +52,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     return built
 
 
-def percent(share: float) -> str:
-    """Write a share as a percentage."""
-    return f"{100 * share:.2f} %"
-
-
 def points(change: float) -> str:
     """Write a change of a share in signed percentage points."""
     return f"{100 * change:+.2f}"

@@ -9,9 +9,10 @@ from rich.console import Console
 from indexer.durability import disk_errors
 from indexer.errors import SettingError
 from indexer.progress import track
+from search.words import percent
 
 from .options import DEFAULT_DB, Db, Device, Json, Seed
-from .output import check_file, check_folder, emit, percent, points, table
+from .output import check_file, check_folder, emit, points, table
 
 if TYPE_CHECKING:
     from finetune.mode_repair import ModeRepairReport
@@ -94,7 +95,7 @@ def _show_repair(report: "RepairReport", console: Console) -> None:
                     report.neighbours,
                     one.fixed,
                     one.broken,
-                    percent(one.accuracy_after),
+                    percent(one.accuracy_after, 2),
                     points(one.accuracy_change),
                 )
                 for name, one in arms.items()

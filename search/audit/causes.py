@@ -11,10 +11,10 @@ from math import erfc, exp, sqrt
 import numpy as np
 
 from ..modes import Mode, ModeReport
+from ..words import percent
 from .pictures import PROPERTIES, Pictures
 from .report import Finding
 from .settings import CAUSES, AuditSettings
-from .words import percent
 
 EXAMPLES = 5
 MOST_VALUES = 50

@@ -18,6 +18,7 @@ from ..export import ReadImage
 from ..listing import Listing, list_samples
 from ..modes import read_modes
 from ..results import Sample
+from ..words import percent
 from .imagelab import (
     BLURRY,
     DARK,
@@ -32,7 +33,6 @@ from .imagelab import (
 )
 from .report import Finding
 from .settings import CAUSES, DUPLICATES, IMAGES
-from .words import percent
 
 if TYPE_CHECKING:
     from indexer.store import Store

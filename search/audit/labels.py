@@ -10,12 +10,12 @@ from indexer.schema import ID, LOGITS, PROFILE
 
 from ..modes.evidence import dense
 from ..neighbours import SearchSettings, find_neighbours
+from ..words import percent
 from .belief import believe, suggest
 from .copies import look_twice
 from .report import Finding
 from .settings import LABELS, AuditSettings
 from .votes import Votes, neighbour_votes
-from .words import percent
 
 if TYPE_CHECKING:
     from indexer.store import Store

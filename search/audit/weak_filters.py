@@ -6,9 +6,9 @@ import numpy as np
 
 from ..modes import ModeReport
 from ..modes.evidence import FAILURES, stream_profiles
+from ..words import percent
 from .report import Finding
 from .settings import FILTERS
-from .words import percent
 
 if TYPE_CHECKING:
     from indexer.store import Store

@@ -1,4 +1,4 @@
-"""How figures are written in the reasons of findings."""
+"""How figures are written in sentences and tables."""
 
 
 def percent(share: float, digits: int = 0) -> str:
