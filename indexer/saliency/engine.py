@@ -1,5 +1,7 @@
 """The fast engine: profiles of a whole batch from one forward and one backward pass."""
 
+from dataclasses import dataclass, replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +19,19 @@ from .output import EngineOutput
 from .parts import in_parts, part_count
 from .precision import autocast, pinned, with_precision
 from .tally import Tally
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How images of one shape are computed, as a forward pass of one of them showed.
+
+    Attributes:
+        folded: BatchNorms that are absorbed, by index of the unit weight before them.
+        reuse: how often the pass uses each unit weight, on average.
+    """
+
+    folded: dict[int, Normalization]
+    reuse: float
 
 
 class SaliencyEngine:
@@ -59,7 +74,7 @@ class SaliencyEngine:
         self._precision = precision
         self._dispatcher = dispatcher or Dispatcher(kernels, tf32=precision == "tf32")
         self._fold = fold
-        self._plans: dict[torch.Size, dict[int, Normalization]] = {}
+        self._plans: dict[torch.Size, _Plan] = {}
         self._layout = layout
         self._weights = layer_weights(self._model, layout)
         self._slots = {id(weight): slot for slot, weight in enumerate(self._weights)}
@@ -106,13 +121,13 @@ class SaliencyEngine:
             labels = ordinary(labels)
             shape = images.shape[1:]
             if shape not in self._plans:
-                self._plans[shape] = self._learn(images[:1], labels[:1]) if self._fold else {}
+                self._plans[shape] = self._learn(images[:1], labels[:1])
             try:
-                return self._run(images, labels)
+                return self._run(images, labels, self._plans[shape])
             except FoldingError:
                 # The model took another way than when the plan was made, or was changed since.
-                self._plans[shape] = {}
-                return self._run(images, labels)
+                self._plans[shape] = replace(self._plans[shape], folded={})
+                return self._run(images, labels, self._plans[shape])
 
     def describe(self) -> list[tuple[str, str, str]]:
         """Return (layer, path, reason) for each layer, as the batches so far took them."""
@@ -127,24 +142,26 @@ class SaliencyEngine:
                 rows.append((layer.name, "open", "no batch seen yet"))
         return rows
 
-    def _learn(self, image: Tensor, label: Tensor) -> dict[int, Normalization]:
-        """Find what can be folded from a forward pass of one image.
+    def _learn(self, image: Tensor, label: Tensor) -> _Plan:
+        """Make a plan from a forward pass of one image.
 
         A pass of its own, so that every batch is computed in the same way, in any order.
         """
         tally = Tally(self._layout, self._weights, 1, self._precision, self._dispatcher)
-        consumers = Consumers({}, learning=True)
+        consumers = Consumers({}, learning=self._fold)
         _, logits = self._forward(image, tally, consumers)
-        return consumers.learn(summed_loss(logits, label))
+        loss = summed_loss(logits, label)
+        weights = sum(weight.numel() for weight in self._weights)
+        return _Plan(consumers.learn(loss) if self._fold else {}, tally.products / weights)
 
-    def _run(self, images: Tensor, labels: Tensor) -> EngineOutput:
+    def _run(self, images: Tensor, labels: Tensor, plan: _Plan) -> EngineOutput:
         """Compute a batch, in parts where that is faster."""
-        plan = self._plans[images.shape[1:]]
 
         def compute(part: Tensor, part_labels: Tensor) -> EngineOutput:
-            return self._pass(part, part_labels, plan)
+            return self._pass(part, part_labels, plan.folded)
 
-        return EngineOutput.joined(in_parts(compute, images, labels, part_count(images)))
+        count = part_count(images, plan.reuse)
+        return EngineOutput.joined(in_parts(compute, images, labels, count))
 
     def _forward(
         self, images: Tensor, tally: Tally, consumers: Consumers
@@ -155,11 +172,13 @@ class SaliencyEngine:
             logits = self._model(images)
         return interceptor, logits
 
-    def _pass(self, images: Tensor, labels: Tensor, plan: dict[int, Normalization]) -> EngineOutput:
-        """Run forward and backward, folded as planned."""
+    def _pass(
+        self, images: Tensor, labels: Tensor, folded: dict[int, Normalization]
+    ) -> EngineOutput:
+        """Run forward and backward."""
         size = len(images)
         tally = Tally(self._layout, self._weights, size, self._precision, self._dispatcher)
-        consumers = Consumers(plan, learning=False)
+        consumers = Consumers(folded, learning=False)
         interceptor, logits = self._forward(images, tally, consumers)
         consumers.require_absorbed()
         self._require_same_views(images, interceptor.views)

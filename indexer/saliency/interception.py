@@ -241,7 +241,7 @@ class Interceptor(TorchFunctionMode):
     def _operands(self, x: Tensor, weight: Tensor, bias: Tensor | None, call: Call) -> tuple:
         """Announce a call to the tally and return the arguments of its autograd function."""
         if self._tally is not None:
-            self._tally.expect(call)
+            self._tally.expect(call, x)
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
             x, weight = x.to(dtype), weight.to(dtype)

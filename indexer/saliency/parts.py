@@ -14,16 +14,23 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-LEAST = 4
-"""Samples in a part. With fewer, it shows that every part packs the weights for itself."""
+ENOUGH = 1000
+"""How often a part has to use each weight, on average. With less work, it shows that every part
+packs the weights for itself and fills the shared cache with them."""
 
 _Result = TypeVar("_Result")
 
 
-def part_count(images: Tensor) -> int:
-    """Return in how many parts a batch [B, ...] is computed fastest: 1 or PyTorch's threads."""
+def part_count(images: Tensor, reuse: float) -> int:
+    """Return in how many parts a batch is computed fastest: 1 or the number of PyTorch's threads.
+
+    Args:
+        images: [B, ...].
+        reuse: how often the forward pass of one image uses each weight, on average.
+    """
     threads = torch.get_num_threads()
-    return threads if images.device.type == "cpu" and len(images) >= LEAST * threads else 1
+    pays = len(images) // threads * reuse >= ENOUGH
+    return threads if images.device.type == "cpu" and pays else 1
 
 
 def in_parts(

@@ -44,6 +44,7 @@ class Tally:
     Attributes:
         profiles: [B, F]; columns of weights that the loss does not depend on stay zero.
         dispatcher: chooses the formulas.
+        products: multiplications of the forward pass so far, in the layers that were announced.
         paths: index of each visited weight -> name of and reason for the formula that computed it.
     """
 
@@ -59,6 +60,7 @@ class Tally:
         dtype = torch.promote_types(first.dtype, torch.float32)
         self.profiles = torch.zeros(batch, len(layout), dtype=dtype, device=first.device)
         self.paths: dict[int, tuple[str, str]] = {}
+        self.products = 0
         self._layers = layout.layers
         self._weights = weights
         self._uses = [0] * len(weights)
@@ -75,10 +77,12 @@ class Tally:
         """How often the forward pass has used a unit weight so far."""
         return self._uses[slot]
 
-    def expect(self, call: Call) -> None:
+    def expect(self, call: Call, x: Tensor) -> None:
         """Count a call in the forward pass; backward must not start before all are counted."""
         for slot in call.slots:
             self._uses[slot] += 1
+        positions = x[..., 0].numel() if call.conv is None else len(x) * call.conv.positions(x)
+        self.products += positions * call.weight.numel()
 
     def add(self, call: Call, x: Tensor, g: Tensor) -> None:
         """Take in a call's input and output gradient, whose leading dimension holds the samples."""

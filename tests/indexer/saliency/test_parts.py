@@ -11,11 +11,13 @@ from indexer.errors import ModelError, UnsupportedLayerError
 from indexer.saliency.engine import SaliencyEngine
 from indexer.saliency.layout import profile_layout
 from indexer.saliency.output import EngineOutput
-from indexer.saliency.parts import LEAST, in_parts, part_count
+from indexer.saliency.parts import ENOUGH, in_parts, part_count
 from indexer.saliency.reference import reference_profiles
 from tests.support.saliency import randomize, relative_error, small_batch
 
 THREADS = 3
+PART = 2
+"""Images of a part that use the weights of the nets here often enough."""
 
 
 @pytest.fixture
@@ -64,17 +66,17 @@ def watched(kind: type[Watched] = Watched) -> Watched:
 
 
 def batch(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return small_batch(count, 10, torch.float32)
+    return small_batch(count, 32, torch.float32)
 
 
 @pytest.mark.parametrize("extra", [0, 1, 2])
 def test_parts_bring_the_profiles_of_the_reference(threads: int, extra: int) -> None:
     model = watched()
     layout = profile_layout(model, "all")
-    images, labels = batch(threads * LEAST + extra)
+    images, labels = batch(threads * PART + extra)
     output = SaliencyEngine(model, layout)(images, labels)
     sizes = [size for _, _, size in model.ran[1:]]
-    assert sorted(sizes, reverse=True) == [LEAST + (i < extra) for i in range(threads)]
+    assert sorted(sizes, reverse=True) == [PART + (i < extra) for i in range(threads)]
     with torch.no_grad():
         logits = model(images)
     assert relative_error(output.profiles, reference_profiles(model, images, labels, layout)) < 1e-5
@@ -85,7 +87,7 @@ def test_parts_bring_the_profiles_of_the_reference(threads: int, extra: int) -> 
 
 def test_each_part_has_one_thread_and_the_caller_keeps_its_own(threads: int) -> None:
     model = watched()
-    SaliencyEngine(model, profile_layout(model))(*batch(threads * LEAST))
+    SaliencyEngine(model, profile_layout(model))(*batch(threads * PART))
     assert torch.get_num_threads() == threads
     learned, *parts = model.ran
     assert learned[1:] == (threads, 1)
@@ -98,13 +100,20 @@ def test_each_part_has_one_thread_and_the_caller_keeps_its_own(threads: int) -> 
     assert found == [threads]
 
 
-def test_small_batches_and_single_threads_run_whole(threads: int) -> None:
-    images, _ = batch(threads * LEAST)
-    assert part_count(images) == threads
-    assert part_count(images[1:]) == 1
-    assert part_count(images.to("meta")) == 1
+def test_batches_with_little_work_run_whole(threads: int) -> None:
+    model = watched()
+    SaliencyEngine(model, profile_layout(model))(*batch(threads * PART - 1))
+    assert [size for _, _, size in model.ran] == [1, threads * PART - 1]
+
+
+def test_parts_depend_on_work_threads_and_device(threads: int) -> None:
+    images = torch.zeros(threads * 10, 1)
+    assert part_count(images, ENOUGH / 10) == threads
+    assert part_count(images[1:], ENOUGH / 10) == 1
+    assert part_count(images, ENOUGH / 11) == 1
+    assert part_count(images.to("meta"), ENOUGH) == 1
     torch.set_num_threads(1)
-    assert part_count(images) == 1
+    assert part_count(images, ENOUGH) == 1
 
 
 def test_a_mistake_in_a_part_is_raised_once_all_have_ended(threads: int) -> None:
@@ -136,7 +145,7 @@ def test_mistakes_of_the_user_are_named_and_the_model_is_given_back(threads: int
 def test_folding_that_fails_in_parts_is_given_up(threads: int) -> None:
     model = watched(Forked)
     layout = profile_layout(model)
-    images, labels = batch(threads * LEAST)
+    images, labels = batch(threads * PART)
     engine = SaliencyEngine(model, layout)
     profiles = engine(images, labels).profiles
     assert relative_error(profiles, reference_profiles(model, images, labels, layout)) < 1e-5
@@ -146,7 +155,7 @@ def test_folding_that_fails_in_parts_is_given_up(threads: int) -> None:
 def test_a_caller_without_gradients_gets_profiles(threads: int) -> None:
     model = watched()
     with torch.inference_mode():
-        output = SaliencyEngine(model, profile_layout(model))(*batch(threads * LEAST))
+        output = SaliencyEngine(model, profile_layout(model))(*batch(threads * PART))
     assert output.profiles.all()
 
 
@@ -168,10 +177,10 @@ def test_leading_dimensions_are_checked_across_parts(threads: int) -> None:
 
         def forward(self, x):
             x = x.mean((2, 3))
-            padded = torch.cat([x, x[:1]]) if len(x) == LEAST else x
+            padded = torch.cat([x, x[:1]]) if len(x) == ENOUGH else x
             return self.fc(self.mix(padded)[: len(x)])
 
     model = Tokens().eval()
     engine = SaliencyEngine(model, profile_layout(model, "linear"))
     with pytest.raises(UnsupportedLayerError):
-        engine(*batch(threads * LEAST + 1))
+        engine(*small_batch(threads * ENOUGH + 1, 4, torch.float32))
