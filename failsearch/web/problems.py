@@ -29,10 +29,13 @@ _MEANINGS = {
 }
 HEADINGS = {
     400: "This cannot be answered",
+    401: "No access",
+    403: "Refused",
     404: "Not found",
     405: "Not done this way",
     409: "Not now",
     413: "Too large",
+    421: "Another address",
     422: "This address does not fit",
     500: "Something broke",
 }

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import RedirectResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import problem_response
+from .templating import is_page_request, render_refusal
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 TOKEN_HEADER = "x-failsearch-token"
@@ -22,6 +23,7 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+_WAY_IN = "open the address that failsearch serve printed"
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,7 @@ class GuardMiddleware:
         request = Request(scope)
         refusal = self._refusal(request)
         if refusal is not None:
-            status, detail = refusal
-            await problem_response(status, detail)(scope, receive, send)
+            await _answer(request, *refusal)(scope, receive, send)
             return
         if self.guard.access_token is not None and "token" in request.query_params:
             await _remember(request, self.guard.access_token)(scope, receive, send)
@@ -67,9 +68,9 @@ class GuardMiddleware:
     def _refusal(self, request: Request) -> tuple[int, str] | None:
         headers = request.headers
         if headers.get("host", "").lower() not in self.guard.hosts:
-            return 421, "this server answers only under its own host name"
+            return 421, f"{_WAY_IN}: the server answers under no other name"
         if not self._has_access(request):
-            return 401, "open the address that the server printed; it carries the access token"
+            return 401, f"{_WAY_IN}: it carries the access token"
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != headers["host"].lower():
             return 403, "requests from another site are refused"
@@ -87,6 +88,11 @@ class GuardMiddleware:
     @staticmethod
     def _same_secret(given: str | None, expected: str) -> bool:
         return given is not None and hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _answer(request: Request, status: int, detail: str) -> Response:
+    respond = render_refusal if is_page_request(request) else problem_response
+    return respond(status, detail)
 
 
 def _remember(request: Request, token: str) -> RedirectResponse:

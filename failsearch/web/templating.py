@@ -67,7 +67,17 @@ def render_problem(request: Request, status: int, detail: str) -> HTMLResponse:
         context = state.page_context()
     except (FailsearchError, OSError):  # the index itself is gone
         context = {"version": 0, "database": str(state.index.path), "model_name": ""}
-    title = HEADINGS.get(status, HTTPStatus(status).phrase)
-    page = _rendered(request, "problem.html", context, {"title": title, "detail": detail})
+    page = _rendered(request, "problem.html", context, _said(status, detail))
     page.status_code = status
     return page
+
+
+def render_refusal(status: int, detail: str) -> HTMLResponse:
+    """Return an error as a page that tells nothing of the index."""
+    return HTMLResponse(
+        ENVIRONMENT.get_template("refused.html").render(_said(status, detail)), status
+    )
+
+
+def _said(status: int, detail: str) -> dict[str, str]:
+    return {"title": HEADINGS.get(status, HTTPStatus(status).phrase), "detail": detail}

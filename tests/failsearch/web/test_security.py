@@ -44,9 +44,10 @@ def test_no_page_needs_inline_script_or_style(client: TestClient, page: str) -> 
     assert "javascript:" not in text
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1:80", ""])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1:80", "", "["])
 def test_a_rebinding_host_is_refused(client: TestClient, host: str) -> None:
     refused(client.get("/", headers={"host": host}), 421)
+    assert client.get("/", headers=HTML | {"host": host}).status_code == 421
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", f"http://{HOST}.evil.example"])
@@ -58,7 +59,7 @@ def test_a_foreign_origin_is_refused(client: TestClient, origin: str) -> None:
 def test_a_post_needs_the_token_of_the_page(client: TestClient) -> None:
     assert client.post("/api/job/stop").status_code == 200
     for token in ("", "wrong", "ü"):
-        header = {TOKEN_HEADER: token.encode("latin-1")}
+        header = {TOKEN_HEADER.encode(): token.encode("latin-1")}
         refused(client.post("/api/job/stop", headers=header), 403)
 
 
@@ -74,6 +75,36 @@ def test_an_access_token_is_asked_once(connect: Connect, hostile_index: Path) ->
     assert "HttpOnly" in cookie
     assert "samesite=strict" in cookie.lower()
     assert client.get("/failures").status_code == 200
+
+
+def test_without_the_token_a_browser_gets_a_page_that_tells_nothing(
+    connect: Connect, hostile_index: Path
+) -> None:
+    client = connect(hostile_index, access_token="secret")
+    paths = ("/", "/failures?token=wrong", "/sample?id=r0", "/modes/m1", "/nowhere")
+    answers = [client.get(path, headers=HTML) for path in paths]
+    assert {answer.status_code for answer in answers} == {401}
+    (page,) = {answer.text for answer in answers}  # whatever there is at the address
+    assert "open the address that failsearch serve printed" in page
+    inside = (client.headers[TOKEN_HEADER], "secret", hostile_index.name, "resnet", "href", "src=")
+    assert not any(word in page for word in inside)
+    for answer in answers:
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["cache-control"] == "no-store"
+        assert "set-cookie" not in answer.headers
+    refused(client.get("/api/overview", headers=HTML), 401)
+    refused(client.get("/static/app.css", headers={"accept": "text/css"}), 401)
+
+
+def test_other_refusals_are_pages_for_a_browser(client: TestClient) -> None:
+    for headers, status in (({"host": "evil.example"}, 421), ({"origin": "null"}, 403)):
+        answer = client.get("/", headers=HTML | headers)
+        assert answer.status_code == status
+        assert answer.headers["content-type"].startswith("text/html")
+        assert ("failsearch serve printed" in answer.text) == (status == 421)
+        assert client.headers[TOKEN_HEADER] not in answer.text
+        assert "120 images" not in answer.text
 
 
 @pytest.mark.parametrize(
