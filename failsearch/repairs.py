@@ -88,7 +88,7 @@ class Repairs:
         )
 
     def read_repair(self, repair: str) -> tuple[dict[str, Any], pa.Table]:
-        """Return the report of a repair and its affected samples; raises UnknownSampleError."""
+        """Return a report, as in `repairs`, and its affected samples; raises UnknownSampleError."""
         from finetune.records import read_repair
 
         return read_repair(self.store, repair)
@@ -126,7 +126,7 @@ class Repairs:
 
     @property
     def repairs(self) -> list[dict[str, Any]]:
-        """Reports of all repairs, oldest first."""
+        """Reports of all repairs, oldest first; see `finetune.records.describe_today`."""
         from finetune.records import list_repairs
 
         return list_repairs(self.store)

@@ -55,6 +55,7 @@ class ModeRepairReport:
     Attributes:
         id: of the record.
         target: id of the mode.
+        target_name: its name when it was repaired.
         settings: the space that was searched and its limits.
         parts: number of samples in discover, guard and held-out.
         candidates: how many edits were tried.
@@ -73,6 +74,7 @@ class ModeRepairReport:
 
     id: str
     target: str
+    target_name: str
     settings: SearchSettings
     parts: Mapping[str, int]
     candidates: int
@@ -104,6 +106,7 @@ class ModeRepairReport:
             "id": self.id,
             "kind": "mode",
             "target": self.target,
+            "target_name": self.target_name,
             "filters": [asdict(entry) for entry in self.filters],
             "neighbours": self.neighbours,
             **self.outcome.to_json(),
@@ -166,7 +169,8 @@ def repair_mode(
     """
     settings = settings or SearchSettings()
     population, loaded = open_population(store, device)
-    rows = population.rows(read_modes(store).mode(mode).samples)
+    found = read_modes(store).mode(mode)
+    rows = population.rows(found.samples)
     task = Task(population, rows, index_split(store, population, settings.seed))
     winner, tried = search(task, settings, progress)
     edits = {} if winner is None else _train_arms(task, winner, controls, settings, progress)
@@ -183,6 +187,7 @@ def repair_mode(
         report = ModeRepairReport(
             id=repair_id,
             target=mode,
+            target_name=found.name,
             settings=settings,
             parts={part: int((task.parts == part).sum()) for part in SHARES},
             candidates=len(tried),

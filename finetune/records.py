@@ -3,6 +3,10 @@
 The table keeps the report as JSON beside the affected samples, so that a listing reads no files.
 Patch and model lie in `<db>/repairs/<id>/`. The row is written last: a repair that was killed
 half-way leaves a folder without a record, and the next repair takes its place.
+
+A repair outlives the mode that it was made for, and ids of modes are given again. So a record
+keeps the name that the mode had, and its members are those of the affected samples that are
+`in_group`: as long as a mode has these members, whatever its id and name, it is that mode.
 """
 
 import json
@@ -16,6 +20,7 @@ import pyarrow as pa
 from indexer.errors import UnknownSampleError
 from indexer.schema import REPAIRS
 from indexer.store import Store
+from search.modes import ModeReport, known_modes
 
 SAMPLE_SCHEMA = pa.schema(
     [
@@ -43,7 +48,9 @@ REPAIRS_SCHEMA = pa.schema(
 
 def next_repair(store: Store) -> tuple[str, Path]:
     """Return the id of the next repair and an empty folder for its files."""
-    count = max((int(row["id"][1:]) for row in list_repairs(store)), default=0)
+    table = store.read_table(REPAIRS)
+    ids = [] if table is None else table["id"].to_pylist()
+    count = max((int(one[1:]) for one in ids), default=0)
     repair_id = f"r{count + 1}"
     folder = store.path.absolute() / REPAIRS / repair_id
     shutil.rmtree(folder, ignore_errors=True)
@@ -63,25 +70,58 @@ def record_repair(store: Store, document: dict[str, Any], samples: pa.Table) -> 
 
 
 def list_repairs(store: Store) -> list[dict[str, Any]]:
-    """Return the reports of all repairs of an index, oldest first, each with `created`."""
+    """Return the reports of all repairs of an index, oldest first, as of `describe_today`."""
+    modes = known_modes(store)
+    return [describe_today(report, group, modes) for report, group in recorded(store)]
+
+
+def recorded(store: Store) -> list[tuple[dict[str, Any], frozenset[str]]]:
+    """Return all repairs, oldest first: report with `created`, and the samples it was made for."""
     table = store.read_table(REPAIRS)
-    if table is None:
-        return []
-    rows = table.select(["report", "created"]).to_pylist()
-    return [{**json.loads(row["report"]), "created": row["created"]} for row in rows]
+    return [] if table is None else [_record(table, row) for row in range(len(table))]
+
+
+def describe_today(
+    report: dict[str, Any], group: frozenset[str], modes: ModeReport | None
+) -> dict[str, Any]:
+    """Return a report with what it was made for, as that stands today.
+
+    Args:
+        report: of a record.
+        group: the samples that it was made for.
+        modes: of today, where they were looked for.
+
+    Returns:
+        The report with `mode`, the id of the mode of today that has exactly these members, None
+        where there is none or a sample was repaired; and `title`: the name of this mode; else the
+        name at the time of the repair, or the bare id where an older record has no name.
+    """
+    same = None
+    if report["kind"] == "mode" and modes is not None:
+        candidates = (mode for mode in modes.modes if mode.size == len(group))
+        same = next((mode for mode in candidates if group.issuperset(mode.samples)), None)
+    title = same.name if same else report.get("target_name", report["target"])
+    return {**report, "mode": same.id if same else None, "title": title}
 
 
 def read_repair(store: Store, repair_id: str) -> tuple[dict[str, Any], pa.Table]:
-    """Return one report and its affected samples.
+    """Return one report, as of `describe_today`, and its affected samples.
 
     Raises:
         UnknownSampleError: no such repair; lists some that there are.
     """
     table = store.read_table(REPAIRS)
-    rows = [] if table is None else table.to_pylist()
-    for row in rows:
-        if row["id"] == repair_id:
-            report = {**json.loads(row["report"]), "created": row["created"]}
-            return report, pa.Table.from_pylist(row["samples"], schema=SAMPLE_SCHEMA)
-    known = ", ".join(row["id"] for row in rows[-5:]) or "none; run `failsearch repair`"
-    raise UnknownSampleError(f"no repair {repair_id!r} in {store.path} (there are {known})")
+    ids = [] if table is None else table["id"].to_pylist()
+    if table is None or repair_id not in ids:
+        known = ", ".join(ids[-5:]) or "none; run `failsearch repair`"
+        raise UnknownSampleError(f"no repair {repair_id!r} in {store.path} (there are {known})")
+    row = ids.index(repair_id)
+    samples = pa.Table.from_pylist(table["samples"][row].as_py(), schema=SAMPLE_SCHEMA)
+    return describe_today(*_record(table, row), known_modes(store)), samples
+
+
+def _record(table: pa.Table, row: int) -> tuple[dict[str, Any], frozenset[str]]:
+    report = json.loads(table["report"][row].as_py())
+    affected = table["samples"][row].values
+    group = affected.field("id").filter(affected.field("in_group"))
+    return {**report, "created": table["created"][row].as_py()}, frozenset(group.to_pylist())

@@ -73,8 +73,11 @@ def repair(
     if sample is not None:
         learned = _failure_row(population, sample)
         group = population.rows(_nearest(store, sample, settings.neighbours))
+        kind, target, name = "sample", sample, sample
     else:
-        learned = group = population.rows(read_modes(store).mode(str(mode)).samples)
+        repaired = read_modes(store).mode(str(mode))
+        learned = group = population.rows(repaired.samples)
+        kind, target, name = "mode", repaired.id, repaired.name
     evidence = mean_evidence(population, learned)
     edits = {
         name: take_steps(population, columns, learned, lr=settings.lr, steps=settings.steps)
@@ -88,8 +91,9 @@ def repair(
         for name, edit in edits.items()
     }
     found = _Found(
-        kind="sample" if mode is None else "mode",
-        target=str(mode if sample is None else sample),
+        kind=kind,
+        target=target,
+        target_name=name,
         evidence=evidence,
         group=group,
         edit=edits["salient"],
@@ -188,6 +192,7 @@ class _Found:
 
     kind: str
     target: str
+    target_name: str
     evidence: Evidence
     group: np.ndarray
     edit: Edit
@@ -213,6 +218,7 @@ def _keep(
             id=repair_id,
             kind=found.kind,
             target=found.target,
+            target_name=found.target_name,
             filters=repaired_filters(population.layout, found.evidence.failures, columns),
             neighbours=len(found.group),
             outcome=found.outcomes["salient"],

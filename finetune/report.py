@@ -121,6 +121,7 @@ class RepairReport:
         id: of the record.
         kind: "sample" or "mode".
         target: id of the sample or mode.
+        target_name: name that the mode had; of a sample its id.
         filters: what was changed, most salient first.
         neighbours: size of the group that was re-scored.
         outcome: of the salient filters.
@@ -134,6 +135,7 @@ class RepairReport:
     id: str
     kind: str
     target: str
+    target_name: str
     filters: tuple[RepairedFilter, ...]
     neighbours: int
     outcome: Outcome
@@ -165,6 +167,7 @@ class RepairReport:
             "id": self.id,
             "kind": self.kind,
             "target": self.target,
+            "target_name": self.target_name,
             "filters": [asdict(entry) for entry in self.filters],
             "neighbours": self.neighbours,
             **self.outcome.to_json(),

@@ -248,7 +248,9 @@ def show(
     rows = samples.to_pylist()
 
     def show(console: Console) -> None:
-        console.print(f"repair {repair} of {report['kind']} {report['target']}", markup=False)
+        console.print(f"repair {repair} of {_made_for(report)}", markup=False)
+        if _regrouped(report):
+            console.print("modes were found anew or regrouped since: none has these members today")
         console.print(_account_line(report), markup=False)
         console.print(
             table(
@@ -287,7 +289,7 @@ def repairs(db: Db = DEFAULT_DB, as_json: Json = False) -> None:
                 [
                     (
                         one["id"],
-                        f"{one['kind']} {one['target']}",
+                        _made_for(one),
                         len(one["filters"]),
                         one["neighbours_corrected"],
                         one["neighbours"],
@@ -301,6 +303,17 @@ def repairs(db: Db = DEFAULT_DB, as_json: Json = False) -> None:
         )
 
     emit({"repairs": found}, as_json, show)
+
+
+def _made_for(report: dict[str, Any]) -> str:
+    """Say what a repair was made for; a mode by its id only where it still is that mode."""
+    if _regrouped(report):
+        return f"earlier mode {report['title']}"
+    return " ".join(filter(None, (report["kind"], report["mode"], report["title"])))
+
+
+def _regrouped(report: dict[str, Any]) -> bool:
+    return report["kind"] == "mode" and report["mode"] is None
 
 
 def _on_held_out(account: dict[str, Any] | None) -> str:

@@ -112,8 +112,11 @@ class State:
 
     @property
     def repairs(self) -> list[dict[str, Any]]:
-        """Reports of all repairs, newest first."""
-        return self._table(REPAIRS, lambda: self.index.repairs[::-1]) or []
+        """Reports of all repairs, newest first, with what each was made for as it stands today."""
+        from finetune.records import describe_today, recorded
+
+        known = self._table(REPAIRS, lambda: recorded(self.index.store)) or []
+        return [describe_today(*record, self.modes) for record in reversed(known)]
 
     @property
     def repair_samples(self) -> pa.Table | None:

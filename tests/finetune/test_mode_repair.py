@@ -60,6 +60,7 @@ def test_a_mode_repair_reports_writes_records_and_verifies(indexed):
     assert store.read(["id", "prediction", "profile"]).equals(before)
 
     stored, samples = read_repair(store, report.id)
+    assert (stored["target"], stored["target_name"], stored["mode"]) == ("m1", "all", "m1")
     assert stored["held_out"]["broken"] == report.held_out.broken
     held_out = samples.filter(np.array(samples["split"].to_pylist()) == "held-out")
     changes = held_out["change"].to_pylist()

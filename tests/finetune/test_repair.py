@@ -43,6 +43,7 @@ def test_a_repair_reports_writes_and_records_and_leaves_the_index_alone(small_in
     assert list_repairs(store)[0]["id"] == "r1"
     document, samples = read_repair(store, "r1")
     assert document["neighbours_corrected"] == report.neighbours_corrected
+    assert (document["mode"], document["title"]) == (None, sample)
     assert samples.equals(report.to_arrow())
     assert repair(store, sample=sample, settings=SETTINGS).id == "r2"
 
@@ -73,6 +74,8 @@ def test_a_mode_is_repaired_on_all_its_members(small_index):
     write_modes(small_index.store, ModeReport((mode,), (), ModeSettings()))
     report = repair(small_index.store, mode="m1", settings=SETTINGS)
     assert (report.kind, report.target, report.neighbours) == ("mode", "m1", 6)
+    assert report.target_name == "six"
+    assert read_repair(small_index.store, report.id)[0]["mode"] == "m1"
     assert [s.id for s in report.samples if s.in_group] == sorted(members)
     assert "m1" in report._repr_html_()
 

@@ -42,7 +42,7 @@ def mode_page(request: Request, state: App, mode: str) -> HTMLResponse:
         exemplars=state.snapshot.samples(found.exemplars),
         at_risk=state.snapshot.samples(found.at_risk),
         others=[(one.id, one.name) for one in report.modes if one.id != mode],
-        repairs=[one for one in state.repairs if one["target"] == mode],
+        repairs=[one for one in state.repairs if one["mode"] == mode],
         job=state.jobs.current,
     )
 
