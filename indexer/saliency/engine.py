@@ -37,9 +37,6 @@ class _Plan:
 class SaliencyEngine:
     """Computes raw profiles, logits and embeddings of batches; the model is left as it was found.
 
-    On a CPU, parts of a batch go through the model on several threads at once: a forward pass may
-    keep nothing of its own in the model.
-
     Every unit weight is either seen in a convolution or linear call that the engine understands,
     or shown by the autograd graph not to matter; anything else is refused by name. `self_check`
     compares an engine with the reference on real images before one relies on it.
@@ -51,6 +48,8 @@ class SaliencyEngine:
         precision: one of `precision.PRECISIONS`. For "fp64" a model that is not float64 is copied.
         fold: absorb BatchNorms where a first batch proves that this is exact.
         kernels: take compiled kernels where they are available.
+        parts: on a CPU, let parts of a batch go through the model on several threads at once; not
+            for models that keep something of a forward pass in themselves.
         dispatcher: chooses the formulas, in place of the default for `precision` and `kernels`.
 
     Raises:
@@ -67,6 +66,7 @@ class SaliencyEngine:
         precision: str = "fp32",
         fold: bool = True,
         kernels: bool = True,
+        parts: bool = True,
         dispatcher: Dispatcher | None = None,
     ) -> None:
         require_independent_samples(model)
@@ -74,6 +74,7 @@ class SaliencyEngine:
         self._precision = precision
         self._dispatcher = dispatcher or Dispatcher(kernels, tf32=precision == "tf32")
         self._fold = fold
+        self._parts = parts
         self._plans: dict[torch.Size, _Plan] = {}
         self._layout = layout
         self._weights = layer_weights(self._model, layout)
@@ -160,7 +161,7 @@ class SaliencyEngine:
         def compute(part: Tensor, part_labels: Tensor) -> EngineOutput:
             return self._pass(part, part_labels, plan.folded)
 
-        count = part_count(images, plan.reuse)
+        count = part_count(images, plan.reuse) if self._parts else 1
         return EngineOutput.joined(in_parts(compute, images, labels, count))
 
     def _forward(

@@ -106,6 +106,12 @@ def test_batches_with_little_work_run_whole(threads: int) -> None:
     assert [size for _, _, size in model.ran] == [1, threads * PART - 1]
 
 
+def test_models_that_keep_something_can_be_run_whole(threads: int) -> None:
+    model = watched()
+    SaliencyEngine(model, profile_layout(model), parts=False)(*batch(threads * PART))
+    assert [size for _, _, size in model.ran] == [1, threads * PART]
+
+
 def test_parts_depend_on_work_threads_and_device(threads: int) -> None:
     images = torch.zeros(threads * 10, 1)
     assert part_count(images, ENOUGH / 10) == threads
