@@ -85,7 +85,7 @@ def test_without_the_token_a_browser_gets_a_page_that_tells_nothing(
     answers = [client.get(path, headers=HTML) for path in paths]
     assert {answer.status_code for answer in answers} == {401}
     (page,) = {answer.text for answer in answers}  # whatever there is at the address
-    assert "open the address that failsearch serve printed" in page
+    assert "Open the address that failsearch serve printed" in page
     inside = (client.headers[TOKEN_HEADER], "secret", hostile_index.name, "resnet", "href", "src=")
     assert not any(word in page for word in inside)
     for answer in answers:
