@@ -125,6 +125,7 @@ def _described(
         quality = float(row[f"{issue}_score"])
         near: tuple[str, ...] = ()
         extra: dict[str, Any] = {}
+        evidence: dict[str, Any] = {"issue": issue, "cleanlab_score": quality}
         if issue == LABEL:
             given, other = classes[inputs.labels[i]], classes[int(row["predicted_label"])]
             extra = {"label_name": given, "suggested_name": other}
@@ -133,7 +134,9 @@ def _described(
             near = _nearest(inputs, i, 5)
             reason = "unlike every other image: even its nearest ones by embedding are far away"
         else:
-            near = tuple(inputs.ids[j] for j in row["near_duplicate_sets"])
+            group = row["near_duplicate_sets"]
+            near = tuple(inputs.ids[j] for j in group)
+            evidence["labels"] = [classes[inputs.labels[j]] for j in (i, *group)]
             reason = f"nearly the same to the model as {', '.join(near[:3])}"
         yield Finding(
             kind=CLEANLAB,
@@ -141,7 +144,7 @@ def _described(
             subject=inputs.ids[i],
             samples=(inputs.ids[i], *near),
             reason=f"{reason} ({issue.replace('_', ' ')} score {quality:.2g} of 1)",
-            evidence={"issue": issue, "cleanlab_score": quality},
+            evidence=evidence,
             **extra,
         )
 

@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from statistics import fmean
 
 import numpy as np
 
+from ..words import percent
 from .pictures import SIDE, Pictures
 from .report import Finding
 from .settings import DUPLICATES
@@ -19,15 +21,22 @@ FLAT = 4.0
 Pair = tuple[int, int, float]
 
 
-def duplicates(pictures: Pictures, labels: dict[str, str], similarity: float) -> list[Finding]:
+def duplicates(
+    pictures: Pictures, labels: dict[str, str], believed: dict[str, float], similarity: float
+) -> list[Finding]:
     """Find groups of identical or nearly identical images; mirror images count as near.
 
     Candidates have equal files or difference hashes at most 7 bits apart; a near duplicate is
     confirmed by the correlation of the two 16×16 colour miniatures.
 
+    Where the labels of a group differ, the one of most images is suggested, and of labels that are
+    equally frequent the one that the model finds likelier; the suspect is the least believable
+    image that is labelled otherwise. Where they are equal, none is suggested.
+
     Args:
         pictures: images of the index.
         labels: label name by sample id.
+        believed: probability that the model gives to this label, by sample id.
         similarity: least correlation of a near-duplicate, in 0..1.
 
     Returns:
@@ -36,7 +45,7 @@ def duplicates(pictures: Pictures, labels: dict[str, str], similarity: float) ->
     """
     pairs = list(matching_pairs(pictures, pictures, similarity))
     found = [
-        _describe(sorted(members), pairs_of, pictures, labels)
+        _describe(sorted(members), pairs_of, pictures, labels, believed)
         for members, pairs_of in _groups(pairs)
     ]
     return sorted(found, key=lambda finding: (-finding.score, finding.subject))
@@ -184,26 +193,57 @@ def _groups(pairs: list[Pair]) -> Iterator[tuple[set[int], list[Pair]]]:
 
 
 def _describe(
-    rows: list[int], pairs: list[Pair], pictures: Pictures, labels: dict[str, str]
+    rows: list[int],
+    pairs: list[Pair],
+    pictures: Pictures,
+    labels: dict[str, str],
+    believed: dict[str, float],
 ) -> Finding:
-    ids = tuple(pictures.ids[row] for row in rows)
+    ids = [pictures.ids[row] for row in rows]
+    support = _support(ids, labels, believed)
+    right = max(support, key=lambda name: support[name])
+    conflict, two = len(support) > 1, len(ids) == 2
+    if conflict:
+        suspect = min((s for s in ids if labels[s] != right), key=lambda s: believed[s])
+        ids = [suspect, *(sample for sample in ids if sample != suspect)]
     names = [labels[sample] for sample in ids]
     exact = len({pictures.digests[row] for row in rows}) == 1
     weakest = min(score for _, _, score in pairs)
-    conflict, two = len(set(names)) > 1, len(ids) == 2
     near = f"nearly identical (correlation {weakest:.3f}{'' if two else ' or more'})"
     what = "identical" if exact else near
     shown = " and ".join(ids) if two else f"{ids[0]} and {len(ids) - 1} more"
     same = f"{'both' if two else 'all'} labelled {names[0]}"
-    labelled = f"but labelled {', '.join(sorted(set(names)))}" if conflict else same
+    labelled = f"but {_difference(names[0], right, support)}" if conflict else same
     return Finding(
         kind=DUPLICATES,
         score=_score(weakest, exact, conflict),
         subject=ids[0],
-        samples=ids,
+        samples=tuple(ids),
         reason=f"{shown} are {what}, {labelled}",
         evidence={"exact": exact, "correlation": weakest, "labels": names},
+        label_name=names[0] if conflict else None,
+        suggested_name=right if conflict else None,
     )
+
+
+def _support(
+    ids: list[str], labels: dict[str, str], believed: dict[str, float]
+) -> dict[str, tuple[int, float]]:
+    """Return each label of a group: images that have it, and what the model gives it on these."""
+    chances: dict[str, list[float]] = defaultdict(list)
+    for sample in ids:
+        chances[labels[sample]].append(believed[sample])
+    return {name: (len(given), fmean(given)) for name, given in chances.items()}
+
+
+def _difference(given: str, right: str, support: dict[str, tuple[int, float]]) -> str:
+    """Say how the labels of a group differ, and what speaks for the right one."""
+    (count, p), (fewer, other_p) = support[right], support[given]
+    total = sum(images for images, _ in support.values())
+    reason = f"{count} of {total} are {right}"
+    if count == fewer:
+        reason = f"the model finds {right} likelier, {percent(p)} against {percent(other_p)}"
+    return f"labelled {', '.join(sorted(support))}: {reason}"
 
 
 def _score(correlation: float, exact: bool, conflict: bool) -> float:

@@ -46,7 +46,7 @@ class Finding:
         samples: ids to look at, the most telling first.
         reason: one sentence that a person can check by looking.
         evidence: figures and ids behind the reason, JSON-ready; keys depend on the kind.
-        label_name: given label of a suspected label error.
+        label_name: given label of the subject, where another is suggested.
         suggested_name: label it should rather have.
         suggested_probability: of the suggested label, in 0..1.
     """
@@ -75,6 +75,12 @@ class Finding:
         if self.kind == FILTERS:
             return tuple(mode["id"] for mode in self.evidence.get("modes", ()))
         return ()
+
+    @property
+    def copied_labels(self) -> tuple[str, ...] | None:
+        """Given labels of images that are copies of one another; None of other findings."""
+        labels = self.evidence.get("labels")
+        return None if labels is None else tuple(labels)
 
     @property
     def beside(self) -> tuple[str, ...]:

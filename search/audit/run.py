@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -131,10 +132,11 @@ class _Sources:
 
 
 def _duplicates(sources: _Sources, against: Store | None, settings: AuditSettings) -> list[Finding]:
-    names = _label_names(sources.store)
-    found = duplicates(sources.pictures, names, settings.similarity)
+    names = _by_id(sources.store, "label_name")
+    believed = _by_id(sources.store, "label_probability")
+    found = duplicates(sources.pictures, names, believed, settings.similarity)
     if against is not None:
-        other, labels = read_pictures(against), _label_names(against)
+        other, labels = read_pictures(against), _by_id(against, "label_name")
         shown = against.path.name
         found += leaks(sources.pictures, other, names, labels, settings.similarity, shown)
     return found
@@ -156,6 +158,6 @@ def _causes(sources: _Sources, settings: AuditSettings) -> list[Finding]:
     )
 
 
-def _label_names(store: Store) -> dict[str, str]:
-    table = store.read([ID, "label_name"])
-    return dict(zip(table[ID].to_pylist(), table["label_name"].to_pylist(), strict=True))
+def _by_id(store: Store, column: str) -> dict[str, Any]:
+    table = store.read([ID, column])
+    return dict(zip(table[ID].to_pylist(), table[column].to_pylist(), strict=True))

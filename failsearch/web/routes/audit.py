@@ -29,6 +29,8 @@ router = APIRouter()
 SHOWN = 200
 EVIDENCE = 6
 """Images beside a suspect."""
+CHOICES = 5
+"""Labels that are offered for a suspect."""
 
 TITLES = {
     LABELS: "Wrong labels",
@@ -147,22 +149,34 @@ def _entry(state: State, finding: Finding, decisions: dict[str, Any]) -> dict[st
     # A person decides on a sample; modes, filters and issues of the data set are no samples.
     about_sample = finding.samples[:1] == (finding.subject,)
     suspect = state.snapshot.sample(finding.subject) if about_sample else None
-    choices = []
-    if suspect is not None and finding.kind != IMAGES:
-        names = [finding.suggested_name, *(entry["name"] for entry in suspect["top"])]
-        distinct = dict.fromkeys(name for name in names if name)
-        choices = [name for name in distinct if name != suspect["label_name"]][:5]
     names = {mode: name for mode, name in state.mode_names() if mode in finding.modes}
     return {
         **finding.to_json(),
         "suspect": suspect,
         "mode": names.pop(finding.subject, None),
         "serves": names,
-        "choices": choices,
+        "choices": [] if suspect is None else _choices(state, finding, suspect),
         "shown": [sample for sample in shown if sample["id"] != finding.subject],
         "beside": state.snapshot.samples(finding.beside),
         "decision": decisions.get(finding.subject),
     }
+
+
+def _choices(state: State, finding: Finding, suspect: dict[str, Any]) -> list[str]:
+    """Return the labels that are offered instead of a suspect's, the likeliest first.
+
+    Of copies of one image, only what another of them is labelled; of how an image looks, nothing.
+    """
+    if finding.kind == IMAGES:
+        return []
+    likely = [entry["name"] for entry in suspect["top"]]
+    copied = finding.copied_labels
+    if copied is not None:
+        # Another index, that the copy may be of, can have labels that are no classes of this one.
+        known = {*state.snapshot.classes}.intersection(copied)
+        likely = [name for name in (*likely, *copied) if name in known]
+    names = dict.fromkeys((finding.suggested_name, *likely))
+    return [name for name in names if name and name != suspect["label_name"]][:CHOICES]
 
 
 def _audit(state: State, kinds: tuple[str, ...], step: Progress) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -183,6 +184,25 @@ def test_findings_of_every_kind_are_shown(
     report = (tmp_path / "report.html").read_text()
     for title in ("Wrong labels", "cleanlab", "Image checks", "ghosts"):
         assert f"<h2>Audit: {title}</h2>" in report
+
+
+def test_for_copies_only_labels_of_copies_are_offered(connect: Connect, own_index: Path) -> None:
+    store = Store.open(own_index)
+
+    def offered(kind: str, labels: list[str], suggested: str | None = None) -> list[str]:
+        copies = replace(found(kind), evidence={"labels": labels}, suggested_name=suggested)
+        write_findings(store, AuditReport((copies,), (kind,)))
+        page = connect(own_index).get(f"/audit?kind={kind}", headers=HTML).text
+        assert 'data-verdict="fine"' in page
+        return [unescape(name) for name in re.findall(r'data-right="([^"]*)"', page)]
+
+    given, other, third = HOSTILE[0], HOSTILE[2], HOSTILE[3]  # r0 is predicted as HOSTILE[1]
+    for kind in ("duplicates", "cleanlab"):
+        assert offered(kind, [given, given]) == []
+        assert offered(kind, [given, other, given]) == [other]
+        assert offered(kind, [given, "no class of this index"]) == []
+    assert offered("duplicates", [given, other, third, third], third) == [third, other]
+    assert offered("images", [given, other]) == []
 
 
 def test_an_audit_can_ask_cleanlab(connect: Connect, own_index: Path) -> None:

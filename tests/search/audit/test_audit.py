@@ -10,6 +10,8 @@ import pytest
 from indexer.errors import SettingError, StoreError
 from indexer.store import Store
 from search.audit import KINDS, AuditReport, AuditSettings, Finding, audit, read_findings
+from search.audit.duplicates import duplicates
+from search.audit.pictures import Pictures
 from search.audit.report import write_findings
 from tests.search.audit.conftest import CONFLICT, EXACT, NEAR, WRONG
 from tests.search.modes.conftest import NAMES, planted_arrays
@@ -46,11 +48,53 @@ def test_the_profile_under_the_suggested_label_is_evidence(store: Store) -> None
 def test_duplicates_are_found_and_conflicts_come_first(store: Store) -> None:
     found = audit(store, AuditSettings(kinds=("duplicates",))).findings
     groups = [finding.samples for finding in found]
-    pairs = (CONFLICT, EXACT, NEAR)
+    pairs = (CONFLICT[::-1], EXACT, NEAR)  # the suspect comes first
     assert groups == [tuple(f"r{row}" for row in pair) for pair in pairs]
     assert [finding.evidence["exact"] for finding in found] == [True, True, False]
     assert "but labelled" in found[0].reason
     assert "nearly identical" in found[2].reason
+
+
+def test_of_copies_only_a_label_of_another_copy_is_suggested(store: Store) -> None:
+    conflict, *equal = audit(store, AuditSettings(kinds=("duplicates",))).findings
+    names = store.take([f"r{row}" for row in CONFLICT], ["label_name"])["label_name"].to_pylist()
+    assert (conflict.suggested_name, conflict.label_name) == tuple(names)
+    assert conflict.copied_labels == (names[1], names[0])
+    assert conflict.reason.startswith(f"r{CONFLICT[1]} and r{CONFLICT[0]} are identical")
+    assert f"the model finds {names[0]} likelier" in conflict.reason
+    for finding in equal:
+        assert (finding.suggested_name, finding.label_name) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "believed", "suspect", "right", "why"),
+    [
+        ("cat dog", (0.9, 0.02), "b", "cat", "finds cat likelier, 90 % against 2 %"),
+        ("cat dog", (0.02, 0.9), "a", "dog", "finds dog likelier, 90 % against 2 %"),
+        ("cat dog dog", (0.9, 0.1, 0.1), "a", "dog", "labelled cat, dog: 2 of 3 are dog"),
+        ("cat dog cat ship", (0.9, 0.2, 0.9, 0.1), "d", "cat", "cat, dog, ship: 2 of 4 are cat"),
+        ("cat cat dog dog", (0.5, 0.3, 0.6, 0.4), "b", "dog", "dog likelier, 50 % against 40 %"),
+        ("cat cat cat", (0.1, 0.2, 0.3), "a", None, "all labelled cat"),
+    ],
+)
+def test_the_suggestion_is_that_of_most_copies_or_else_of_the_model(
+    labels: str, believed: tuple[float, ...], suspect: str, right: str | None, why: str
+) -> None:
+    names = labels.split()
+    ids = tuple("abcd"[: len(names)])
+    same = np.zeros(len(ids), np.uint64)
+    pictures = Pictures(
+        ids, (b"one",) * len(ids), np.zeros((len(ids), 768), np.uint8), same, same, np.empty((0, 0))
+    )
+    (found,) = duplicates(
+        pictures, dict(zip(ids, names, strict=True)), dict(zip(ids, believed, strict=True)), 0.95
+    )
+    assert (found.subject, found.suggested_name) == (suspect, right)
+    assert found.samples[0] == suspect
+    assert set(found.samples) == set(ids)
+    assert found.label_name == (None if right is None else names[ids.index(suspect)])
+    assert found.copied_labels == tuple(names[ids.index(sample)] for sample in found.samples)
+    assert why in found.reason
 
 
 def test_leaks_name_the_twin_in_the_other_index(store: Store, planted_index: Path) -> None:

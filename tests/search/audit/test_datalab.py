@@ -31,6 +31,10 @@ def test_cleanlab_comments_on_suspects_and_adds_its_own(store: Store) -> None:
     labels = [finding for finding in added if finding.evidence["issue"] == "label"]
     assert not suspects & {finding.subject for finding in labels}
     assert all(finding.suggested_name != finding.label_name for finding in labels)
+    for finding in added:
+        given = store.take(finding.samples, ["label_name"])["label_name"].to_pylist()
+        copies = finding.evidence["issue"] == "near_duplicate"
+        assert finding.copied_labels == (tuple(given) if copies else None)
     assert read_findings(store).of("cleanlab") == added
 
 
