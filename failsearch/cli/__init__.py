@@ -19,6 +19,7 @@ from . import (
     modes,
     patching,
     repairing,
+    repairs,
     searching,
     serving,
 )
@@ -61,6 +62,7 @@ for group in (
     explaining,
     auditing,
     repairing,
+    repairs,
     patching,
     serving,
     maintaining,

@@ -88,6 +88,5 @@ def form(
 
 
 def _find(state: State, step: Progress) -> str:
-    with step("Grouping the failures", 0, 0):
-        state.index.find_modes(replace_edited=True)
+    state.index.find_modes(replace_edited=True, progress=step)
     return "/modes"
