@@ -1,36 +1,39 @@
 """Does the audit find planted label errors? Average precision against single signals.
 
-    python -m benchmarks.audit --db cifar10.lancedb --cifar ../shared/cifar10 --json FILE
+    python -m benchmarks.audit --db INDEX --cifar ../shared/cifar10 --checkpoint DIR --json FILE
     python -m benchmarks.audit --choosing --cifar ../shared/cifar10 --json FILE
 
-Two situations. *Held out*: a share of the labels of an index's images is changed; the model never
-saw them. *Memorised*: a small model is trained on images with changed labels, and the audit is of
-these same images, whose wrong labels it has partly or mostly learnt. Labels change as in
-`benchmarks.planted.memorised`. The score was chosen on the models that `--choosing` measures; the
-others judge it.
+The situations are those of `benchmarks.audit_cases`; labels change as in
+`benchmarks.planted.memorised`. The score was chosen on the small models that `--choosing` measures;
+the others judge it.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from cleanlab.rank import get_label_quality_scores
+from scipy.special import softmax
 from sklearn.metrics import average_precision_score
 
-from benchmarks.planted.memorised import CHOOSING, JUDGING, Noisy, flip
-from indexer.schema import EMBEDDING, ID, LOGITS
+from benchmarks.audit_cases import (
+    Case,
+    candidates,
+    finetuned_cases,
+    held_out_cases,
+    losses,
+    memorised_cases,
+)
+from benchmarks.planted import finetuned, memorised
+from failsearch.altered import trusted
 from indexer.store import Store
 from search.audit.belief import NEIGHBOUR_WEIGHT, believe, posterior, suggest
 from search.audit.copies import look_twice
-from search.audit.labels import CANDIDATES, DEEP_CANDIDATES
+from search.audit.labels import CANDIDATES
 from search.audit.settings import AuditSettings
 from search.graph import knn_graph
-from search.modes.evidence import dense
 
-RATES = (0.01, 0.05, 0.1)
 NEIGHBOURS = AuditSettings().neighbours
 SINGLE = ("loss", "margin", "confident learning", "embedding neighbours")
 OURS, DEEP = "audit", "audit --deep"
@@ -38,81 +41,8 @@ Ranking = tuple[np.ndarray, np.ndarray]
 """How suspicious each sample is, float64 [n], and the label suggested for it, int64 [n]."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """Samples with right and given labels, and what a model says of them and of altered copies.
-
-    Attributes:
-        name: situation, noise and rate.
-        logits: float32 [n, C].
-        embeddings: float32 [n, E].
-        right: int64 [n].
-        given: int64 [n].
-        rows: of the deep audit's candidates, those of highest loss, int64 [m].
-        copies: logits of both pairs of altered copies of these, float32 [4, m, C].
-    """
-
-    name: str
-    logits: np.ndarray
-    embeddings: np.ndarray
-    right: np.ndarray
-    given: np.ndarray
-    rows: np.ndarray
-    copies: np.ndarray
-
-
-def candidates(logits: np.ndarray, given: np.ndarray, count: int) -> np.ndarray:
-    """Return the rows of highest loss, which the audit looks at closely, int64 [m]."""
-    return np.sort(np.argsort(-losses(logits, given), kind="stable")[:count])
-
-
-def losses(logits: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Return the cross-entropy of each sample, float64 [n]."""
-    return -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(given)), given]
-
-
-def held_out_cases(store: Store, seeds: int, cache: Path) -> Iterator[Case]:
-    """Yield an index's samples with planted noise at every rate, of every kind."""
-    from failsearch.altered import SecondLook
-
-    table = store.read([ID, LOGITS, EMBEDDING, "label"])
-    logits, embeddings = (dense(table[n].combine_chunks()) for n in (LOGITS, EMBEDDING))
-    right = table["label"].to_numpy().astype(np.int64)
-    labels = [
-        (f"held out, {how} {rate:.0%}", flip(right, logits, rate, how, seed))
-        for how in ("uniform", "similar", "pairs")
-        for rate in RATES
-        for seed in range(seeds)
-    ]
-    chosen = [candidates(logits, given, DEEP_CANDIDATES) for _, given in labels]
-    path = cache / f"copies-{store.manifest.model['weights_digest'][:12]}-{seeds}.npz"
-    if not path.exists():
-        needed = np.unique(np.concatenate(chosen))
-        ids = table[ID].take(needed).to_pylist()
-        copies = np.concatenate([SecondLook(store).logits(ids, pair) for pair in (0, 1)])
-        np.savez(path, rows=needed, copies=copies)
-    with np.load(path) as stored:
-        known, copies = stored["rows"], stored["copies"]
-    for (name, given), rows in zip(labels, chosen, strict=True):
-        made = copies[:, np.searchsorted(known, rows)]
-        yield Case(name, logits, embeddings, right, given, rows, made)
-
-
-def memorised_cases(runs: tuple[Noisy, ...], cifar: Path, cache: Path) -> Iterator[Case]:
-    """Yield the training images of small models that were trained on 5 % noise."""
-    for run in runs:
-        path = cache / f"{run.name}-outputs.npz"
-        if not path.exists():
-            _memorise(run, cifar, cache, path)
-        with np.load(path) as stored:
-            name = f"{run.degree} memorised, {run.how} 5%"
-            yield Case(name, **{name: stored[name] for name in stored.files})
-
-
 def single_signals(case: Case, shares: np.ndarray) -> dict[str, np.ndarray]:
     """Return the suspicion of each sample by every single signal, float64 [n] each."""
-    from cleanlab.rank import get_label_quality_scores
-
     rows = np.arange(len(case.given))
     p = softmax(case.logits.astype(np.float64), axis=1)
     given_p, other = suggest(p, case.given)
@@ -146,8 +76,6 @@ def rankings(case: Case, shares: np.ndarray) -> dict[str, Ranking]:
 
 def _deep_beliefs(case: Case, shares: np.ndarray, few: np.ndarray) -> dict[str, np.ndarray]:
     """Return beliefs [m, C] about a few of the candidates, looked at as the deep audit does."""
-    from failsearch.altered import trusted
-
     rows = case.rows[few]
     logits, given, near = case.logits[rows], case.given[rows], shares[rows]
 
@@ -210,18 +138,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--db", type=Path, help="index of images with right labels")
     parser.add_argument("--cifar", type=Path, help="train on noisy labels as well")
+    parser.add_argument("--checkpoint", type=Path, help="fine-tune it on those of --cifar as well")
     parser.add_argument("--choosing", action="store_true", help="models the score was chosen on")
     parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache"))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.checkpoint is not None and arguments.cifar is None:
+        parser.error("--checkpoint needs the images of --cifar")
     arguments.cache.mkdir(parents=True, exist_ok=True)
     cases: list[Case] = []
     if arguments.db is not None:
         cases += held_out_cases(Store.open(arguments.db), arguments.seeds, arguments.cache)
     if arguments.cifar is not None:
-        runs = CHOOSING if arguments.choosing else JUDGING
-        cases += memorised_cases(runs, arguments.cifar, arguments.cache)
+        small = memorised.CHOOSING if arguments.choosing else memorised.JUDGING
+        cases += memorised_cases(small, arguments.cifar, arguments.cache)
+        if arguments.checkpoint is not None:
+            folders = (arguments.checkpoint, arguments.cifar, arguments.cache)
+            cases += finetuned_cases(finetuned.RUNS, *folders)
     graphs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     outcomes: dict[str, list[dict[str, float]]] = {}
     for case in cases:
@@ -255,36 +189,6 @@ def report(outcomes: dict[str, list[dict[str, float]]], file: Path | None) -> No
         print(f"| {name} | " + " | ".join(cells) + " |")
     if file:
         file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-
-
-def _memorise(run: Noisy, cifar: Path, cache: Path, path: Path) -> None:
-    """Train a run's model and keep what it says of its training images."""
-    from benchmarks.planted.data import load
-    from benchmarks.planted.memorised import (
-        noisy_labels,
-        noisy_model,
-        outputs,
-        training_images,
-    )
-    from benchmarks.planted.training import BATCH, to_tensor
-    from failsearch.altered import copies
-
-    images = training_images(run, load(cifar, "train", superclasses=False))
-    given = noisy_labels(run, images, cifar, cache)
-    model = noisy_model(run, images, given, cache)
-    logits, embeddings = outputs(model, to_tensor(images.pixels))
-    rows = candidates(logits, given, DEEP_CANDIDATES)
-    batches = to_tensor(images.pixels[rows]).split(BATCH)
-    made = [np.concatenate([copies(model, b, pair) for pair in (0, 1)]) for b in batches]
-    np.savez(
-        path,
-        logits=logits,
-        embeddings=embeddings,
-        right=images.labels,
-        given=given,
-        rows=rows,
-        copies=np.concatenate(made, axis=1),
-    )
 
 
 if __name__ == "__main__":

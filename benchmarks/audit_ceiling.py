@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
-from benchmarks.audit import DEEP, NEIGHBOURS, Case, memorised_cases, rankings, vote
+from benchmarks.audit import DEEP, NEIGHBOURS, rankings, vote
+from benchmarks.audit_cases import Case, memorised_cases
 from benchmarks.options import planted_parser
 from benchmarks.planted.data import Images, load
 from benchmarks.planted.memorised import (

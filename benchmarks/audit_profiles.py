@@ -18,7 +18,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from benchmarks.audit import NEIGHBOURS, OURS, Case, losses, memorised_cases, rankings, vote
+from benchmarks.audit import NEIGHBOURS, OURS, rankings, vote
+from benchmarks.audit_cases import Case, losses, memorised_cases
 from benchmarks.options import planted_parser
 from benchmarks.planted.data import load
 from benchmarks.planted.memorised import CHOOSING, Noisy, noisy_model, training_images

@@ -135,7 +135,7 @@ def _model(seed: int, images: Images, epochs: int, path: Path) -> nn.Module:
     if path.exists():
         model.load_state_dict(load_file(path))
     else:
-        fit(model, images, epochs)
+        fit(model, to_tensor(images.pixels), images.labels, epochs)
         model.to(memory_format=torch.contiguous_format)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(model.state_dict(), path)

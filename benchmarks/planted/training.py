@@ -41,7 +41,8 @@ def trained(run: Run, cifar: Path, cache: Path) -> nn.Module:
     if path.exists():
         model.load_state_dict(load_file(path))
     else:
-        fit(model, planted_training_set(run, cifar), run.epochs)
+        images = planted_training_set(run, cifar)
+        fit(model, to_tensor(images.pixels), images.labels, run.epochs)
         model.to(memory_format=torch.contiguous_format)
         cache.mkdir(parents=True, exist_ok=True)
         save_file(model.state_dict(), path)
@@ -58,12 +59,20 @@ def planted_training_set(run: Run, cifar: Path) -> Images:
     return images
 
 
-def fit(model: nn.Module, images: Images, epochs: int) -> None:
-    """Train with momentum SGD and a one-cycle schedule; random choices follow torch's seed."""
-    x, y = to_tensor(images.pixels), torch.from_numpy(images.labels)
+def fit(model: nn.Module, x: Tensor, labels: np.ndarray, epochs: int, rate: float = 0.1) -> None:
+    """Train with momentum SGD and a one-cycle schedule; random choices follow torch's seed.
+
+    Args:
+        model: trained in place.
+        x: images, float32 [n, 3, H, W].
+        labels: int64 [n].
+        epochs: passes over the images.
+        rate: the highest learning rate.
+    """
+    y = torch.from_numpy(labels)
     steps = epochs * (len(y) // BATCH)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)
+    optimizer = torch.optim.SGD(model.parameters(), rate, 0.9, weight_decay=5e-4, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     model.train().to(memory_format=torch.channels_last)
     for _ in range(epochs):
         for rows in torch.randperm(len(y))[: len(y) // BATCH * BATCH].split(BATCH):
