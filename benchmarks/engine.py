@@ -34,7 +34,7 @@ from typing import Any
 import torch
 
 from benchmarks import memory
-from benchmarks.engine_table import table
+from benchmarks.engine_table import finals, table
 from benchmarks.engine_ways import (
     FEW_IMAGES,
     PEER_IMAGES,
@@ -54,7 +54,6 @@ from indexer.saliency.reference import reference_profiles
 CHECKED = 2
 """Images whose profiles are compared with the float64 reference."""
 
-MEASURED_MEMORY = ("torch + fold", "kernels + fold")
 
 Figures = dict[str, Any]
 
@@ -146,7 +145,7 @@ def measure(subject: Subject, threads: int, rounds: int, peers: list[str], few: 
     """Measure everything about one model."""
     model = subject.build()
     images, labels = subject.data()
-    own = own_ways(model, subject.units)
+    own = own_ways(model, subject.units, threads)
     others, failures = peer_ways(subject, peers)
     count = dict.fromkeys(own, subject.batch) | {
         name: FEW_IMAGES.get((subject.model, name), PEER_IMAGES[name]) for name in others
@@ -176,7 +175,7 @@ def measure(subject: Subject, threads: int, rounds: int, peers: list[str], few: 
         "failures": failures,
         "errors": errors(subject, judged),
         "peak_bytes": {
-            name: peak_memory(subject, name, threads) for name in (fastest, *MEASURED_MEMORY)
+            name: peak_memory(subject, name, threads) for name in (fastest, *finals(threads))
         },
     }
 
@@ -196,9 +195,9 @@ def peak_memory(subject: Subject, way: str, threads: int) -> int:
     return json.loads(done.stdout)["peak_bytes"]
 
 
-def _measure_memory(subject: Subject, name: str) -> int:
+def _measure_memory(subject: Subject, name: str, threads: int) -> int:
     model = subject.build()
-    way = own_ways(model, subject.units)[name]
+    way = own_ways(model, subject.units, threads)[name]
     images, labels = subject.data()
     # The libraries set themselves up on a convolution that is too small to count.
     small = torch.nn.Conv2d(3, 8, 3)
@@ -251,7 +250,11 @@ def main() -> None:
     warnings.simplefilter("ignore")  # hooks and fallbacks of other libraries
     subjects = [SUBJECTS[name] for name in options.models.split(",")]
     if options.only_memory:
-        print(json.dumps({"peak_bytes": _measure_memory(subjects[0], options.only_memory)}))
+        print(
+            json.dumps(
+                {"peak_bytes": _measure_memory(subjects[0], options.only_memory, options.threads)}
+            )
+        )
         return
     peers = [name for name in options.peers.split(",") if name]
     if len(subjects) > 1 and not options.table:

@@ -108,32 +108,41 @@ class OwnRowSums(Dispatcher):
         return input_gradient(x, g, weight, conv)
 
 
-STEPS: dict[str, tuple[Dispatcher, bool]] = {
-    "torch rows": (OwnRowSums(kernels=False), False),
-    "torch": (Dispatcher(kernels=False), False),
-    "torch + fold": (Dispatcher(kernels=False), True),
-    "kernel rows": (Dispatcher(passes=False), False),
-    "kernels": (Dispatcher(gates=False), False),
-    "kernels + gates": (Dispatcher(), False),
-    "kernels + fold": (Dispatcher(), True),
+STEPS: dict[str, tuple[Dispatcher, bool, bool]] = {
+    "torch rows": (OwnRowSums(kernels=False), False, False),
+    "torch": (Dispatcher(kernels=False), False, False),
+    "torch + fold": (Dispatcher(kernels=False), True, False),
+    "torch + parts": (Dispatcher(kernels=False), True, True),
+    "kernel rows": (Dispatcher(passes=False), False, False),
+    "kernels": (Dispatcher(gates=False), False, False),
+    "kernels + gates": (Dispatcher(), False, False),
+    "kernels + fold": (Dispatcher(), True, False),
+    "kernels + parts": (Dispatcher(), True, True),
 }
-"""What the engine has learnt, one thing after another: how it computes, whether it folds."""
+"""What the engine has learnt, one thing after another: how it computes, whether it folds, and
+whether threads take parts of the batch."""
 
 
-def engine_ways(model: nn.Module, units: str) -> dict[str, Way]:
+def steps(threads: int) -> list[str]:
+    """Return the steps that differ: one thread has no part to leave to another."""
+    return [name for name in STEPS if threads > 1 or not STEPS[name][2]]
+
+
+def engine_ways(model: nn.Module, units: str, threads: int) -> dict[str, Way]:
     """Return our engine after each of `STEPS`."""
     layout = profile_layout(model, units)
     ways: dict[str, Way] = {}
-    for name, (dispatcher, fold) in STEPS.items():
-        engine = SaliencyEngine(model, layout, fold=fold, dispatcher=dispatcher)
+    for name in steps(threads):
+        dispatcher, fold, parts = STEPS[name]
+        engine = SaliencyEngine(model, layout, fold=fold, parts=parts, dispatcher=dispatcher)
         ways[name] = lambda images, labels, engine=engine: engine(images, labels).profiles
     return ways
 
 
-def own_ways(model: nn.Module, units: str) -> dict[str, Way]:
+def own_ways(model: nn.Module, units: str, threads: int) -> dict[str, Way]:
     """Return both plain steps and our engine's paths, by name."""
     plain = {name: plain_step(model, name == PLAIN[1]) for name in PLAIN}
-    return plain | engine_ways(model, units)
+    return plain | engine_ways(model, units, threads)
 
 
 def peer_way(name: str, model: nn.Module, units: str) -> Way:

@@ -89,9 +89,14 @@ class Dispatcher:
         return finish_(fast_input_gradient(x, g, weight, conv), finish)
 
     @property
+    def packs(self) -> bool:
+        """Whether compiled kernels run passes on a CPU, for which they pack the weights."""
+        return self.kernels and self.passes and cpu.available()
+
+    @property
     def fuses(self) -> bool:
         """Whether activations are computed with the layers around them, on the CPU in float32."""
-        return self.gates and self.kernels and self.passes and cpu.available()
+        return self.gates and self.packs
 
     def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Run a linear layer: [..., O]."""

@@ -161,7 +161,7 @@ class SaliencyEngine:
         def compute(part: Tensor, part_labels: Tensor) -> EngineOutput:
             return self._pass(part, part_labels, plan.folded)
 
-        count = part_count(images, plan.reuse) if self._parts else 1
+        count = part_count(images, plan.reuse, self._dispatcher.packs) if self._parts else 1
         return EngineOutput.joined(in_parts(compute, images, labels, count))
 
     def _forward(

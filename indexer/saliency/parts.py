@@ -14,22 +14,23 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-ENOUGH = 1000
-"""How often a part has to use each weight, on average. With less work, it shows that every part
-packs the weights for itself and fills the shared cache with them."""
+ENOUGH, ENOUGH_PACKED = 200, 1000
+"""How often a part has to use each weight, on average, also where kernels pack the weights. With
+less work, it shows that every part packs them for itself and fills the shared cache with them."""
 
 _Result = TypeVar("_Result")
 
 
-def part_count(images: Tensor, reuse: float) -> int:
+def part_count(images: Tensor, reuse: float, packed: bool) -> int:
     """Return in how many parts a batch is computed fastest: 1 or the number of PyTorch's threads.
 
     Args:
         images: [B, ...].
         reuse: how often the forward pass of one image uses each weight, on average.
+        packed: whether kernels pack the weights.
     """
     threads = torch.get_num_threads()
-    pays = len(images) // threads * reuse >= ENOUGH
+    pays = len(images) // threads * reuse >= (ENOUGH_PACKED if packed else ENOUGH)
     return threads if images.device.type == "cpu" and pays else 1
 
 

@@ -11,7 +11,7 @@ from indexer.errors import ModelError, UnsupportedLayerError
 from indexer.saliency.engine import SaliencyEngine
 from indexer.saliency.layout import profile_layout
 from indexer.saliency.output import EngineOutput
-from indexer.saliency.parts import ENOUGH, in_parts, part_count
+from indexer.saliency.parts import ENOUGH, ENOUGH_PACKED, in_parts, part_count
 from indexer.saliency.reference import reference_profiles
 from tests.support.saliency import randomize, relative_error, small_batch
 
@@ -102,8 +102,8 @@ def test_each_part_has_one_thread_and_the_caller_keeps_its_own(threads: int) -> 
 
 def test_batches_with_little_work_run_whole(threads: int) -> None:
     model = watched()
-    SaliencyEngine(model, profile_layout(model))(*batch(threads * PART - 1))
-    assert [size for _, _, size in model.ran] == [1, threads * PART - 1]
+    SaliencyEngine(model, profile_layout(model))(*batch(threads - 1))
+    assert [size for _, _, size in model.ran] == [1, threads - 1]
 
 
 def test_models_that_keep_something_can_be_run_whole(threads: int) -> None:
@@ -112,14 +112,15 @@ def test_models_that_keep_something_can_be_run_whole(threads: int) -> None:
     assert [size for _, _, size in model.ran] == [1, threads * PART]
 
 
-def test_parts_depend_on_work_threads_and_device(threads: int) -> None:
+@pytest.mark.parametrize(("packed", "enough"), [(False, ENOUGH), (True, ENOUGH_PACKED)])
+def test_parts_depend_on_work_threads_and_device(threads: int, packed: bool, enough: int) -> None:
     images = torch.zeros(threads * 10, 1)
-    assert part_count(images, ENOUGH / 10) == threads
-    assert part_count(images[1:], ENOUGH / 10) == 1
-    assert part_count(images, ENOUGH / 11) == 1
-    assert part_count(images.to("meta"), ENOUGH) == 1
+    assert part_count(images, enough / 10, packed) == threads
+    assert part_count(images[1:], enough / 10, packed) == 1
+    assert part_count(images, enough / 11, packed) == 1
+    assert part_count(images.to("meta"), enough, packed) == 1
     torch.set_num_threads(1)
-    assert part_count(images, ENOUGH) == 1
+    assert part_count(images, enough, packed) == 1
 
 
 def test_a_mistake_in_a_part_is_raised_once_all_have_ended(threads: int) -> None:
@@ -183,10 +184,10 @@ def test_leading_dimensions_are_checked_across_parts(threads: int) -> None:
 
         def forward(self, x):
             x = x.mean((2, 3))
-            padded = torch.cat([x, x[:1]]) if len(x) == ENOUGH else x
+            padded = torch.cat([x, x[:1]]) if len(x) == ENOUGH_PACKED else x
             return self.fc(self.mix(padded)[: len(x)])
 
     model = Tokens().eval()
     engine = SaliencyEngine(model, profile_layout(model, "linear"))
     with pytest.raises(UnsupportedLayerError):
-        engine(*small_batch(threads * ENOUGH + 1, 4, torch.float32))
+        engine(*small_batch(threads * ENOUGH_PACKED + 1, 4, torch.float32))
