@@ -23,6 +23,7 @@ from . import (
     searching,
     serving,
 )
+from .options import flag
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal."""
@@ -46,7 +47,7 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,

@@ -11,7 +11,7 @@ from rich.console import Console
 from indexer.errors import SettingError
 from indexer.progress import track
 
-from .options import DEFAULT_DB, Db, Device, Json
+from .options import DEFAULT_DB, Db, Device, Json, flag
 from .output import check_export, check_file, check_folder, emit, table
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ def audit(
     ] = None,
     relabel: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--relabel",
             help="Profile label suspects under the suggested label as well; loads the model.",
         ),
     ] = False,
     deep: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--deep",
             help="Show the model shifted and mirrored copies of label suspects: finds more where "
             "it was trained on these labels; loads the model.",
@@ -60,7 +60,7 @@ def audit(
     ] = False,
     cleanlab: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--cleanlab",
             help="Add the kinds cleanlab and images; needs pip install 'failsearch\\[audit]'.",
         ),

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from search.words import percent
 
-from .options import DEFAULT_DB, Db, Json
+from .options import DEFAULT_DB, Db, Json, flag
 from .output import emit, table
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ def register(app: typer.Typer) -> None:
 def info(
     db: Db = DEFAULT_DB,
     rejects: Annotated[
-        bool, typer.Option("--rejects", help="List every rejected row with its reason.")
+        bool, flag("--rejects", help="List every rejected row with its reason.")
     ] = False,
     engine: Annotated[
-        bool, typer.Option("--engine", help="Say how each layer is profiled, and why.")
+        bool, flag("--engine", help="Say how each layer is profiled, and why.")
     ] = False,
     as_json: Json = False,
 ) -> None:

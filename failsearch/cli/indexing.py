@@ -9,7 +9,7 @@ from rich.console import Console
 from indexer.errors import SettingError
 from search.words import percent
 
-from .options import DEFAULT_DB, Db, Device, Json
+from .options import DEFAULT_DB, Db, Device, Json, flag
 from .output import emit
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ ImageColumn = Annotated[str | None, typer.Option(help="Column of embedded images
 IdColumn = Annotated[str | None, typer.Option(help="Column of the sample id.")]
 Split = Annotated[str | None, typer.Option(help="Split of a named data set.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of a named data set.")]
-Download = Annotated[bool, typer.Option("--download", help="Let a named data set be fetched.")]
+Download = Annotated[bool, flag("--download", help="Let a named data set be fetched.")]
 MaxPixels = Annotated[int, typer.Option(help="Reject images with more pixels.")]
 
 
@@ -69,7 +69,7 @@ def index(
         "filter"
     ),
     signed: Annotated[
-        bool, typer.Option("--signed", help="Keep the sign of z, as the published code does.")
+        bool, flag("--signed", help="Keep the sign of z, as the published code does.")
     ] = False,
     precision: Annotated[str, typer.Option(help="fp32, tf32, bf16, amp or fp64.")] = "fp32",
     storage: Annotated[str, typer.Option(help="Type of stored profiles: float32 or float16.")] = (
@@ -97,9 +97,7 @@ def index(
         str | None, typer.Option(help="Override the crop mode: center, squash or border.")
     ] = None,
     max_pixels: MaxPixels = 64_000_000,
-    ann: Annotated[
-        bool, typer.Option("--ann", help="Build the approximate search index as well.")
-    ] = False,
+    ann: Annotated[bool, flag("--ann", help="Build the approximate search index as well.")] = False,
     as_json: Json = False,
 ) -> None:
     """Index a validation set: one standardized saliency profile per image, in LanceDB.

@@ -8,7 +8,7 @@ from rich.console import Console
 from indexer.progress import track
 from search.words import percent
 
-from .options import DEFAULT_DB, Db, Json
+from .options import DEFAULT_DB, Db, Json, flag
 from .output import emit, table
 
 
@@ -67,7 +67,7 @@ def check(db: Db = DEFAULT_DB, as_json: Json = False) -> None:
 def compact(
     db: Db = DEFAULT_DB,
     caches: Annotated[
-        bool, typer.Option("--caches", help="Drop the search caches too; they build themselves.")
+        bool, flag("--caches", help="Drop the search caches too; they build themselves.")
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -10,7 +10,7 @@ from indexer.errors import SettingError
 from indexer.progress import track
 from search.words import percent
 
-from .options import DEFAULT_DB, Db, Json, Seed
+from .options import DEFAULT_DB, Db, Json, Seed, flag
 from .output import check_file, emit, table
 
 if TYPE_CHECKING:
@@ -36,11 +36,9 @@ def modes(
     min_size: Annotated[int, typer.Option(help="Failures that a mode has at least.")] = 8,
     neighbours: Annotated[int, typer.Option(help="Neighbours of each failure in the graph.")] = 10,
     seed: Seed = 0,
-    stored: Annotated[
-        bool, typer.Option("--stored", help="Show the modes found last; find none.")
-    ] = False,
+    stored: Annotated[bool, flag("--stored", help="Show the modes found last; find none.")] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Find anew although modes were edited by hand.")
+        bool, flag("--replace", help="Find anew although modes were edited by hand.")
     ] = False,
     montage: Annotated[
         Path | None,

@@ -1,16 +1,22 @@
 """Options that several commands share, declared once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+
+def flag(name: str, **settings: Any) -> Any:
+    """Return an option that takes no value; without this, typer's help asks for a <bool>."""
+    return typer.Option(name, metavar="", **settings)
+
 
 Db = Annotated[
     Path, typer.Option("--db", envvar="FAILSEARCH_DB", help="Database folder.", metavar="DIR")
 ]
 DEFAULT_DB = Path("failures.lancedb")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Json = Annotated[bool, flag("--json", help="Print one JSON document on stdout.")]
 Filters = Annotated[
     list[str] | None,
     typer.Option(

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from indexer.progress import track
 
-from .options import DEFAULT_DB, Db, Device, Json
+from .options import DEFAULT_DB, Db, Device, Json, flag
 from .output import emit, points, table
 from .repairing import UNJUDGED, repair_group
 
@@ -103,7 +103,7 @@ def reprofile(
     repair: Annotated[str, typer.Argument(help="Id of a repair.", metavar="ID")],
     db: Db = DEFAULT_DB,
     whole_index: Annotated[
-        bool, typer.Option("--whole-index", help="All samples, not only the affected ones.")
+        bool, flag("--whole-index", help="All samples, not only the affected ones.")
     ] = False,
     device: Device = "auto",
     as_json: Json = False,

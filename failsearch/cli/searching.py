@@ -9,7 +9,7 @@ from rich.console import Console
 
 from indexer.errors import SettingError
 
-from .options import DEFAULT_DB, Db, Device, Filters, Json
+from .options import DEFAULT_DB, Db, Device, Filters, Json, flag
 from .output import check_export, check_file, emit, table
 
 if TYPE_CHECKING:
@@ -43,12 +43,10 @@ def search(
     k: Annotated[int, typer.Option("-k", help="Number of neighbours.")] = 10,
     among: Among = "failures",
     filters: Filters = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Never use the approximate index.")
-    ] = False,
+    exact: Annotated[bool, flag("--exact", help="Never use the approximate index.")] = False,
     exact_if_unsure: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--exact-if-unsure",
             help="Search exactly where its measured bound does not show an answer complete.",
         ),

@@ -9,7 +9,7 @@ import typer
 
 from indexer.errors import SettingError
 
-from .options import DEFAULT_DB, Db, Json
+from .options import DEFAULT_DB, Db, Json, flag
 from .output import emit
 
 
@@ -24,7 +24,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8765,
     token: Annotated[
-        bool, typer.Option("--token", help="Ask for a secret; needed beyond loopback.")
+        bool, flag("--token", help="Ask for a secret; needed beyond loopback.")
     ] = False,
 ) -> None:
     """Open the index as a local web app."""

@@ -29,3 +29,5 @@ def test_command_is_in_the_readme_and_has_help(name: str, command) -> None:
     for parameter in command.params:
         # `--help` itself is click's; everything else is ours to explain.
         assert getattr(parameter, "help", None), f"{name}: {parameter.name} has no help"
+        if getattr(parameter, "is_flag", False):
+            assert parameter.metavar == "", f"{name}: {parameter.name} asks for a value"
