@@ -102,27 +102,28 @@ class Index(Repairs):
 
         return list_samples(self.store, filters=filters, sort=sort, limit=limit, among=among)
 
-    def export(self, listing: Listing, path: Path) -> int:
+    def export(self, listing: Listing, path: str | Path) -> int:
         """Write a listing to .csv, .parquet, .arrow or .jsonl, or its images to a folder."""
         from search.export import FORMATS, export, export_folders
 
+        path = Path(path)
         if path.suffix.lower() in FORMATS:
             return export(listing, path)
         return export_folders(listing, path, self._image_reader())
 
-    def export_fiftyone(self, folder: Path) -> int:
+    def export_fiftyone(self, folder: str | Path) -> int:
         """Write the failures as a data set for FiftyOne; see `search.audit.fiftyone`."""
         from search.audit.fiftyone import export_fiftyone
 
-        return export_fiftyone(self.store, folder, self._image_reader())
+        return export_fiftyone(self.store, Path(folder), self._image_reader())
 
-    def export_atlas(self, path: Path) -> int:
+    def export_atlas(self, path: str | Path) -> int:
         """Write the failures as parquet for Embedding Atlas; see `search.audit.exchange`."""
         from search.audit.exchange import atlas_table
         from search.export import write_table
 
         table = atlas_table(self.store)
-        write_table(table, path, "parquet")
+        write_table(table, Path(path), "parquet")
         return len(table)
 
     def _image_reader(self) -> ReadImage:

@@ -114,7 +114,10 @@ def read_repair(store: Store, repair_id: str) -> tuple[dict[str, Any], pa.Table]
     ids = [] if table is None else table["id"].to_pylist()
     if table is None or repair_id not in ids:
         known = ", ".join(ids[-5:]) or "none; run `failsearch repair`"
-        raise UnknownSampleError(f"no repair {repair_id!r} in {store.path} (there are {known})")
+        more = "… " if len(ids) > 5 else ""
+        raise UnknownSampleError(
+            f"no repair {repair_id!r} in {store.path} (there are {more}{known})"
+        )
     row = ids.index(repair_id)
     samples = pa.Table.from_pylist(table["samples"][row].as_py(), schema=SAMPLE_SCHEMA)
     return describe_today(*_record(table, row), known_modes(store)), samples

@@ -90,8 +90,8 @@ class Store(Tables):
         manifest = read_manifest(self.path)
         if manifest is None:
             raise StoreError(
-                f"{self.path} holds no finished index: run the same `failsearch index` command "
-                "again to finish it"
+                f"{self.path} holds no finished index: make one with `failsearch index`, or run "
+                "the same command again where it was interrupted"
             )
         return manifest
 

@@ -42,9 +42,11 @@ def write_report(index: Index, output: Path, settings: ReportSettings | None = N
     The file needs no other file and no network: style and thumbnails are inside.
 
     Raises:
-        SettingError: the text alone is larger than `max_mb`.
+        SettingError: `output` is a folder, or the text alone is larger than `max_mb`.
         StoreError: the file cannot be written.
     """
+    if output.is_dir():
+        raise SettingError(f"{output} is a folder: name a file in it")
     limit = int((settings or ReportSettings()).max_mb * 1e6)
     values = _values(index)
     bare = _render(values, Pictures(index.store, 0))

@@ -184,7 +184,8 @@ class ModeReport:
             if mode.id == mode_id:
                 return mode
         known = ", ".join(mode.id for mode in self.modes[:5]) or "none; run `failsearch modes`"
-        raise UnknownSampleError(f"no mode {mode_id!r} in the index (there are {known} …)")
+        more = " …" if len(self.modes) > 5 else ""
+        raise UnknownSampleError(f"no mode {mode_id!r} in the index (there are {known}{more})")
 
     def changed_since(self, earlier: "ModeReport") -> set[str]:
         """Return the ids that stood for other members, or for none; names do not matter."""

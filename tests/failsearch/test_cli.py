@@ -89,6 +89,8 @@ def test_failures_are_sorted_filtered_and_exported(run: Run, place: Place, tmp_p
     file = tmp_path / "failures.parquet"
     assert run("failures", "--db", place.db, "--export", file).code == 0
     assert set(pq.read_table(file)["correct"].to_pylist()) == {False}
+    index = failsearch.open(place.db)
+    assert index.export(index.failures(), str(file)) == len(pq.read_table(file))
     folder = tmp_path / "pairs"
     assert run("failures", "--db", place.db, "--export", folder).code == 0
     written = [path.read_bytes() for path in folder.rglob("*.png")]

@@ -73,7 +73,7 @@ def test_absent_and_unfinished_databases_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no index at"):
         Store.open(tmp_path / "absent")
     Store.create(tmp_path / "begun")
-    with pytest.raises(StoreError, match="no finished index"):
+    with pytest.raises(StoreError, match="no finished index: make one with"):
         Store.open(tmp_path / "begun")
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write"):

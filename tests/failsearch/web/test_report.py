@@ -46,3 +46,10 @@ def test_a_place_that_cannot_be_written_is_said(hostile_index: Path, tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write"):
         write_report(failsearch.open(hostile_index), tmp_path / "file" / "report.html")
+
+
+def test_a_folder_is_no_report(hostile_index: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="is a folder: name a file in it"):
+        write_report(failsearch.open(hostile_index), tmp_path)
+    with pytest.raises(SettingError, match="is a folder: name a file in it"):
+        write_report(failsearch.open(hostile_index), Path())
