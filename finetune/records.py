@@ -78,7 +78,7 @@ def list_repairs(store: Store) -> list[dict[str, Any]]:
 def recorded(store: Store) -> list[tuple[dict[str, Any], frozenset[str]]]:
     """Return all repairs, oldest first: report with `created`, and the samples it was made for."""
     table = store.read_table(REPAIRS)
-    return [] if table is None else [_record(table, row) for row in range(len(table))]
+    return [] if table is None else [_record(store, table, row) for row in range(len(table))]
 
 
 def describe_today(
@@ -120,11 +120,22 @@ def read_repair(store: Store, repair_id: str) -> tuple[dict[str, Any], pa.Table]
         )
     row = ids.index(repair_id)
     samples = pa.Table.from_pylist(table["samples"][row].as_py(), schema=SAMPLE_SCHEMA)
-    return describe_today(*_record(table, row), known_modes(store)), samples
+    return describe_today(*_record(store, table, row), known_modes(store)), samples
 
 
-def _record(table: pa.Table, row: int) -> tuple[dict[str, Any], frozenset[str]]:
+def _record(store: Store, table: pa.Table, row: int) -> tuple[dict[str, Any], frozenset[str]]:
     report = json.loads(table["report"][row].as_py())
+    files = {name: _where(store, report["id"], report.get(name)) for name in ("patch", "model")}
     affected = table["samples"][row].values
     group = affected.field("id").filter(affected.field("in_group"))
-    return {**report, "created": table["created"][row].as_py()}, frozenset(group.to_pylist())
+    made = {"created": table["created"][row].as_py()}
+    return {**report, **files, **made}, frozenset(group.to_pylist())
+
+
+def _where(store: Store, repair_id: str, written: str | None) -> str | None:
+    """Return where a file of a repair is now; an index may have moved since the repair."""
+    folder = f"/{REPAIRS}/{repair_id}/"
+    if written is None or folder not in written:
+        return written
+    here = store.path.absolute() / REPAIRS / repair_id / written.rpartition(folder)[2]
+    return str(here) if here.exists() else written

@@ -79,21 +79,19 @@ def explain(
             f"{explanation.id}: {explanation.label_name} → {explanation.prediction_name}",
             markup=False,
         )
-        console.print(
-            table(
-                ("filter", "standardized", "raw", "percentile", "modes"),
-                [
-                    (
-                        f"{f.layer}:{f.filter}",
-                        f.standardized,
-                        f"{f.raw:.3g}",
-                        f"{f.percentile:.1f}",
-                        ", ".join(f.modes),
-                    )
-                    for f in explanation.filters
-                ],
+        heads = ("filter", "standardized", "raw", "percentile", "modes")
+        rows = [
+            (
+                f"{f.layer}:{f.filter}",
+                f.standardized,
+                f"{f.raw:.3g}",
+                f"{f.percentile:.1f}",
+                ", ".join(f.modes),
             )
-        )
+            for f in explanation.filters
+        ]
+        shown = len(heads) if any(f.modes for f in explanation.filters) else len(heads) - 1
+        console.print(table(heads[:shown], [row[:shown] for row in rows]))
         for line in explanation.summary():
             console.print(line, markup=False)
         console.print("wrote " + ", ".join(str(file) for file in files), markup=False)

@@ -40,13 +40,13 @@ class Trait:
     Attributes:
         name: as it is shown.
         values: float64 [n], NaN where unknown; 0 or 1 for a value of a text column.
-        words: what a low and a high value mean.
+        words: what a low and a high value mean; None where samples have it or lack it.
         show: writes a value with its unit.
     """
 
     name: str
     values: np.ndarray
-    words: tuple[str, str]
+    words: tuple[str, str] | None
     show: Callable[[float], str] = "{:.3g}".format
 
 
@@ -193,7 +193,7 @@ def _metadata_traits(name: str, raw: Sequence[object]) -> Iterator[Trait]:
     if 2 <= len(distinct) <= MOST_VALUES:
         for value in distinct:
             has = np.array([np.nan if text is None else float(text == value) for text in texts])
-            yield Trait(f"{name}={value}", has, (f"seldom {name}={value}", f"often {name}={value}"))
+            yield Trait(f"{name}={value}", has, None)
 
 
 def _finding(
@@ -208,19 +208,12 @@ def _finding(
 ) -> Finding:
     high = compared.effect > 0
     examples = _example_pairs(trait.values, rows, labels, correct, high)
-    beats = (1 + abs(compared.effect)) / 2
-    are = "are" if abs(compared.effect) >= CLEAR else "tend to be"
     return Finding(
         kind=CAUSES,
         score=abs(compared.effect),
         subject=mode.id,
         samples=tuple(ids[member] for member, _ in examples),
-        reason=(
-            f"its {mode.size} images {are} {trait.words[high]}: {trait.name} "
-            f"{trait.show(compared.members)} on average, {trait.show(compared.others)} in correct "
-            "images of the same classes; pairs of the two differ this way "
-            f"{percent(beats)} of the time"
-        ),
+        reason=_reason(mode.size, trait, compared),
         evidence={
             "mode": mode.id,
             "property": trait.name,
@@ -231,6 +224,21 @@ def _finding(
             "correct_mean": compared.others,
             "pairs": [{"member": ids[m], "correct": ids[c]} for m, c in examples],
         },
+    )
+
+
+def _reason(size: int, trait: Trait, compared: Comparison) -> str:
+    if trait.words is None:
+        return (
+            f"{percent(compared.members)} of its {size} images have {trait.name}, "
+            f"{percent(compared.others)} of correct images of the same classes do"
+        )
+    are = "are" if abs(compared.effect) >= CLEAR else "tend to be"
+    beats = (1 + abs(compared.effect)) / 2
+    return (
+        f"its {size} images {are} {trait.words[compared.effect > 0]}: {trait.name} "
+        f"{trait.show(compared.members)} on average, {trait.show(compared.others)} in correct "
+        f"images of the same classes; pairs of the two differ this way {percent(beats)} of the time"
     )
 
 

@@ -1,10 +1,12 @@
 """What a recorded repair was made for, when modes change after it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from finetune.patch import PATCH_FILE
 from finetune.records import list_repairs, read_repair
 from indexer.store import Store
 from search.modes import (
@@ -93,3 +95,12 @@ def test_a_record_without_the_name_is_read_by_its_members(store: Store) -> None:
     assert made_for(store) == (mode.id, mode.name)
     find_modes(store, FINE)
     assert made_for(store) == (None, mode.id)
+
+
+def test_files_are_found_where_the_index_is_now(store: Store, tmp_path: Path) -> None:
+    record_mode_repair(store, read_modes(store).modes[0])
+    shutil.copytree(store.path, tmp_path / "moved")
+    shutil.rmtree(store.path)
+    (report,) = list_repairs(Store.open(tmp_path / "moved"))
+    assert report["patch"] == str(tmp_path / "moved" / "repairs" / "r1" / PATCH_FILE)
+    assert report["model"] == "model"  # written elsewhere, and left there

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from finetune.account import account
+from finetune.patch import PATCH_FILE
 from finetune.records import next_repair, record_repair
 from finetune.report import AffectedSample, Outcome, RepairReport
 from finetune.settings import RepairSettings
@@ -35,7 +36,9 @@ def record_mode_repair(
         named: whether the record has the name of the mode; those of earlier versions have not.
         in_vain: whether it is a search that found no repair.
     """
-    repair_id, _ = next_repair(store)
+    repair_id, folder = next_repair(store)
+    patch = folder / PATCH_FILE
+    patch.touch()
     right = store.read(["id"], "correct", limit=1)["id"][0].as_py()
     report = RepairReport(
         id=repair_id,
@@ -54,7 +57,7 @@ def record_mode_repair(
                 for row, member in enumerate(mode.samples)
             ),
         ),
-        patch="patch.safetensors",
+        patch=str(patch),
         model="model",
     )
     document = report.to_json()
