@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from .data import Images
-from .memorised import RATE, flip, outputs
+from .memorised import KINDS, RATE, flip, outputs
 from .training import fit
 
 EPOCHS, LEARNING_RATE = 12, 0.02
@@ -40,7 +40,7 @@ class Tuned:
         return f"finetuned-{self.how}{self.seed}"
 
 
-RUNS = tuple(Tuned(how, seed) for how in ("uniform", "similar") for seed in (1, 2))
+RUNS = tuple(Tuned(how, seed) for how in KINDS for seed in (1, 2))
 
 
 def checkpoint(folder: Path) -> Any:
