@@ -96,11 +96,22 @@ class Index(Repairs):
         sort: str = "-loss",
         limit: int | None = None,
         among: Among = "failures",
+        mode: str | None = None,
     ) -> Listing:
-        """List misclassified (or all) samples; see `search.listing.list_samples`."""
+        """List misclassified (or all) samples; see `search.listing.list_samples`.
+
+        `mode` leaves the members of a failure mode; raises UnknownSampleError if there is none.
+        """
         from search.listing import list_samples
 
-        return list_samples(self.store, filters=filters, sort=sort, limit=limit, among=among)
+        return list_samples(
+            self.store,
+            filters=filters,
+            sort=sort,
+            limit=limit,
+            among=among,
+            members=None if mode is None else self.modes.mode(mode).samples,
+        )
 
     def export(self, listing: Listing, path: str | Path) -> int:
         """Write a listing to .csv, .parquet, .arrow or .jsonl, or its images to a folder."""

@@ -76,6 +76,7 @@ def list_samples(
     sort: str = "-loss",
     limit: int | None = None,
     among: Among = "failures",
+    members: Sequence[str] | None = None,
 ) -> Listing:
     """Return the failures of an index (or all samples).
 
@@ -85,6 +86,7 @@ def list_samples(
         sort: name of a column, with a leading "-" for descending; ties are ordered by id.
         limit: most samples to return; None for all.
         among: "failures" or "all".
+        members: ids that samples must be among, of a mode for example; None for any.
 
     Raises:
         FilterError: a filter does not parse, or there is no such column to sort by.
@@ -97,6 +99,8 @@ def list_samples(
     key, order = _sort_key(sort, version.samples.schema)
     positions = version.matching(among, parsed(version, settings))
     table = version.samples if positions is None else version.sample_table(positions)
+    if members is not None:
+        table = table.filter(pc.is_in(table[ID], pa.array(members, pa.string())))
     keys = [(key, order), (ID, "ascending")] if key != ID else [(ID, order)]
     chosen = pc.sort_indices(table, keys)[:limit]
     return Listing(table.take(chosen), len(table))

@@ -176,6 +176,9 @@ def failures(
         int | None, typer.Option(help="Most samples to list; the table shows 20 by default.")
     ] = None,
     among: Among = "failures",
+    mode: Annotated[
+        str | None, typer.Option(help="Only members of this failure mode.", metavar="ID")
+    ] = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -192,7 +195,9 @@ def failures(
     if export is not None:
         check_export(export, folders=True)
     shown = limit if limit is not None or as_json or export else 20
-    listing = index.failures(filters=tuple(filters or ()), sort=sort, limit=shown, among=among)
+    listing = index.failures(
+        filters=tuple(filters or ()), sort=sort, limit=shown, among=among, mode=mode
+    )
     written = index.export(listing, export) if export is not None else None
 
     def show(console: Console) -> None:
@@ -201,7 +206,7 @@ def failures(
             return
         if not listing.total:
             what = "failures" if among == "failures" else "samples"
-            console.print(f"No {what}{' match' if filters else ''}.")
+            console.print(f"No {what}{' match' if filters or mode else ''}.")
             return
         console.print(
             table(

@@ -153,6 +153,20 @@ def test_modes_cover_the_failures_once(run: Run, own: Place, tmp_path: Path) -> 
     assert run("modes", "--db", own.db, "--stored", "--json").document == found
 
 
+def test_failures_of_a_mode(run: Run, own: Place, tmp_path: Path) -> None:
+    mode = run("modes", "--db", own.db, "--min-size", 3, "--json").document["modes"][0]
+    words = ("failures", "--db", own.db, "--mode", mode["id"])
+    listed = run(*words, "--json").document
+    assert {sample["id"] for sample in listed["failures"]} == set(mode["samples"])
+    assert listed["total"] == len(mode["samples"])
+    file = tmp_path / "mode.csv"
+    assert f"wrote {listed['total']} samples" in run(*words, "--export", file).out
+    assert len(file.read_text().splitlines()) == listed["total"] + 1
+    unknown = run("failures", "--db", own.db, "--mode", "m999")
+    assert unknown.code == 2
+    assert "no mode 'm999'" in unknown.err
+
+
 def test_one_mode_is_shown_in_full(run: Run, own: Place, tmp_path: Path) -> None:
     found = run("modes", "--db", own.db, "--min-size", 3, "--json").document["modes"][0]
     picture = tmp_path / "mode.png"

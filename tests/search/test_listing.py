@@ -34,6 +34,16 @@ def test_failures_sorted_filtered_and_limited(store: Store) -> None:
     assert len(list_samples(store, limit=0)) == 0
 
 
+def test_members_alone_are_listed(store: Store) -> None:
+    ids = [sample.id for sample in list_samples(store, sort="id")]
+    right = store.read(["id"], "correct")["id"][0].as_py()
+    chosen = list_samples(store, sort="-id", limit=2, members=[*ids[:3], right])
+    assert [sample.id for sample in chosen] == [ids[2], ids[1]]
+    assert chosen.total == 3
+    assert list_samples(store, members=[]).total == 0
+    assert list_samples(store, among="all", members=[right]).samples[0].id == right
+
+
 def test_ties_are_ordered_by_id(store: Store) -> None:
     ids = [sample.id for sample in list_samples(store, sort="-correct")]
     assert ids == sorted(ids)
