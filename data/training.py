@@ -65,7 +65,7 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     model.train()
-    with progress("training", steps * batch_size, 0) as tracker:
+    with progress("Training", steps * batch_size, 0) as tracker:
         for epoch in range(epochs):
             for rows in _batches(len(labels), batch_size, seed + epoch):
                 optimizer.zero_grad()

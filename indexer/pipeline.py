@@ -96,7 +96,7 @@ def index_dataset(
         reader = ImageReader(dataset, job.classes, loaded.transform, (), job.settings.max_pixels)
         state = _interrupted(spool, job)
         status = "indexed" if state is None else "continued"
-        with kept_memory(), progress("indexing", len(dataset), _rows_done(spool, state)) as tracker:
+        with kept_memory(), progress("Indexing", len(dataset), _rows_done(spool, state)) as tracker:
             if state is None:
                 if table_names(store.path):
                     raise StoreError(f"{db} holds tables of something else: use another --db")
@@ -142,7 +142,7 @@ def add_dataset(
         _require_same_columns(store.table(SAMPLES).schema, dataset.metadata_schema)
         taken = set(store.read([ID])[ID].to_pylist())
         reader = ImageReader(dataset, job.classes, loaded.transform, taken, job.settings.max_pixels)
-        with kept_memory(), progress("adding", len(dataset), _rows_done(spool, state)) as tracker:
+        with kept_memory(), progress("Adding", len(dataset), _rows_done(spool, state)) as tracker:
             if state is None:
                 state = begin_run(spool, job, reader, tracker, manifest)
             profiled, state = profile_rows(job, spool, state, reader, tracker)

@@ -15,7 +15,7 @@ from indexer.schema import ID, METADATA_PREFIX
 from indexer.store import Store
 
 from .neighbours import SearchSettings, parsed
-from .predicates import Filter, columns
+from .predicates import Filter, columns, suggest
 from .results import Sample, samples_from_arrow, samples_to_html
 from .snapshot import Among, snapshot
 
@@ -111,5 +111,5 @@ def _sort_key(sort: str, schema: pa.Schema) -> tuple[str, str]:
     known = columns(schema)
     column = name if name in schema.names else METADATA_PREFIX + name
     if column not in schema.names or pa.types.is_nested(schema.field(column).type):
-        raise FilterError(f"cannot sort by {name!r}: the columns are {', '.join(known)}")
+        raise FilterError(f"cannot sort by {name!r}{suggest(name, known)}")
     return column, "descending" if sort.startswith("-") else "ascending"

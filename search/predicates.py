@@ -86,7 +86,7 @@ def parse_filter(text: str, schema: pa.Schema, classes: Sequence[str] = ()) -> F
         return _class_filter(name, operator, value, classes)
     column = _resolve(name, schema)
     if column is None:
-        raise FilterError(f"no column {name!r} to filter on{_suggest(name, columns(schema))}")
+        raise FilterError(f"no column {name!r} to filter on{suggest(name, columns(schema))}")
     if "`" in column:
         raise FilterError(f"column {name!r} has a backtick in its name: rename it in the data set")
     return Filter(column, operator, _typed(name, operator, value, schema.field(column).type))
@@ -132,7 +132,7 @@ def _class_filter(name: str, operator: str, value: str, classes: Sequence[str]) 
         return Filter(_NAMED[name], operator, value)
     if value.isdecimal() and len(value) < 11 and int(value) < (len(classes) or 2**31):
         return Filter(name, operator, int(value))
-    raise FilterError(f"no class {value!r}{_suggest(value, classes)}")
+    raise FilterError(f"no class {value!r}{suggest(value, classes)}")
 
 
 def _typed(name: str, operator: str, value: str, kind: pa.DataType) -> Any:
@@ -190,7 +190,8 @@ _PARSERS = (
 )
 
 
-def _suggest(name: str, known: Sequence[str]) -> str:
+def suggest(name: str, known: Sequence[str]) -> str:
+    """Return the end of a message about an unknown name: a similar one, or those that there are."""
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f": did you mean {close[0]!r}?"

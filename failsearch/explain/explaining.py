@@ -40,7 +40,7 @@ def explain_subject(
 ) -> Explanation:
     """Explain one image; with what-if and pasting where the settings ask for them."""
     passes = 1 + bool(settings.masks or settings.mask_salient) + (settings.paste_onto is not None)
-    with progress(f"explaining {subject.id}", passes, 0) as tracker:
+    with progress(f"Explaining {subject.id}", passes, 0) as tracker:
         return _explain_subject(bench, subject, settings, tracker)
 
 

@@ -137,7 +137,7 @@ def invert_sample(
     stored = bench.store.take([sample], [PROFILE]).column(0).combine_chunks()
     target = torch.from_numpy(stored.flatten().to_numpy(zero_copy_only=False).astype(np.float64))
     first = _start(bench, start, subject.pixels.shape, settings.seed)
-    with progress(f"inverting {sample}", settings.steps, 0) as tracker:
+    with progress(f"Inverting {sample}", settings.steps, 0) as tracker:
         descent = invert_profile(
             bench.model,
             bench.layout,

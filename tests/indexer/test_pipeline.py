@@ -168,4 +168,4 @@ def test_progress_goes_to_stderr_only(
     out, err = capsys.readouterr()
     assert out == ""
     assert "agrees with the reference" in err
-    assert "indexing: 80/80" in err
+    assert "Indexing: 80/80" in err

@@ -162,7 +162,7 @@ def test_every_pass_is_reported(small: SmallIndex, failure: dict, success: dict)
     settings = ExplainSettings(mask_salient=0.1, controls=2)
     explain(small.store, sample=failure["id"], settings=settings, progress=progress)
     invert(small.store, sample=failure["id"], settings=InvertSettings(steps=2), progress=progress)
-    assert progress.told == [(f"explaining {failure['id']}", 2), (f"inverting {failure['id']}", 2)]
+    assert progress.told == [(f"Explaining {failure['id']}", 2), (f"Inverting {failure['id']}", 2)]
 
 
 def test_importing_the_package_is_light():
