@@ -97,7 +97,7 @@ The rows of the engine are the steps of its way, the default last:
 - *Folding*: BatchNorms are absorbed by the convolutions before them.
 - *Parts*: each of several threads takes a part of the batch through the whole pass, where every
   part uses the weights often enough: of the batches here, those of resnet18@224, ConvNeXt and ViT,
-  and without a compiler, where nothing packs weights, all.
+  and without a compiler, where nothing packs weights, of ResNet-50.
 """
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-ENOUGH, ENOUGH_PACKED = 200, 1000
+ENOUGH, ENOUGH_PACKED = 400, 1000
 """How often a part has to use each weight, on average, also where kernels pack the weights. With
 less work, it shows that every part packs them for itself and fills the shared cache with them."""
 
