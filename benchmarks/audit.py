@@ -35,7 +35,6 @@ from search.audit.settings import AuditSettings
 from search.graph import knn_graph
 
 NEIGHBOURS = AuditSettings().neighbours
-SINGLE = ("loss", "margin", "confident learning", "embedding neighbours")
 OURS, DEEP = "audit", "audit --deep"
 Ranking = tuple[np.ndarray, np.ndarray]
 """How suspicious each sample is, float64 [n], and the label suggested for it, int64 [n]."""

@@ -85,7 +85,7 @@ def load_arrays(
     """Return images float32 [N, 3, size, size] in [-1, 1] and labels int64 [N]."""
     class_map = match_classes(dataset, num_classes=classes)
     pixels, labels = [], []
-    with progress("reading", len(dataset), 0) as tracker:
+    with progress("Reading", len(dataset), 0) as tracker:
         for row in dataset.rows():
             image = decode(dataset.read(row.ref)).resize((size, size), Image.Resampling.BILINEAR)
             pixels.append(np.asarray(image))

@@ -6,7 +6,7 @@ Search on discover and guard, judge on held-out, beside controls trained by the 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,9 @@ from .workbench import (
     search,
     train_selection,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONTROLS = ("random", "least", "last", "all")
 SPLIT_FILE = "split.parquet"
@@ -132,6 +135,10 @@ class ModeRepairReport:
     def to_arrow(self) -> pa.Table:
         """Return one row for each affected sample, with its change and its split."""
         return samples_table(self.samples)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return `to_arrow` as a data frame; needs pandas."""
+        return self.to_arrow().to_pandas()
 
     def _repr_html_(self) -> str:
         one = self.held_out

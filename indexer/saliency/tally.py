@@ -81,7 +81,9 @@ class Tally:
         """Count a call in the forward pass; backward must not start before all are counted."""
         for slot in call.slots:
             self._uses[slot] += 1
-        positions = x[..., 0].numel() if call.conv is None else len(x) * call.conv.positions(x)
+        positions = (
+            x.numel() // x.shape[-1] if call.conv is None else len(x) * call.conv.positions(x)
+        )
         self.products += positions * call.weight.numel()
 
     def add(self, call: Call, x: Tensor, g: Tensor) -> None:

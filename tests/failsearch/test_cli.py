@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 
 import failsearch
 from indexer.errors import StoreWarning
-from search.modes import rename_mode
 
 from .conftest import Place, Run
 
@@ -136,55 +135,6 @@ def test_batch_search_writes_parquet(run: Run, place: Place, tmp_path: Path) -> 
     out = tmp_path / "neighbours.parquet"
     ran = run("search", "--ids-from", listed, "-k", 3, "--db", place.db, "--out", out, "--json")
     assert ran.document["rows"] == len(pq.read_table(out)) == 12
-
-
-def test_modes_cover_the_failures_once(run: Run, own: Place, tmp_path: Path) -> None:
-    picture = tmp_path / "modes.png"
-    found = run("modes", "--db", own.db, "--min-size", 3, "--montage", picture, "--json").document
-    members = [key for mode in found["modes"] for key in mode["samples"]]
-    failures = run("failures", "--db", own.db, "--json").document["failures"]
-    assert sorted(members + found["ungrouped"]) == sorted(s["id"] for s in failures)
-    assert {"id", "name", "size", "confusions", "filters", "exemplars", "at_risk"} <= set(
-        found["modes"][0]
-    )
-    assert picture.exists()
-    again = run("modes", "--db", own.db, "--min-size", 3, "--json").document
-    assert again == found
-    assert run("modes", "--db", own.db, "--stored", "--json").document == found
-
-
-def test_failures_of_a_mode(run: Run, own: Place, tmp_path: Path) -> None:
-    mode = run("modes", "--db", own.db, "--min-size", 3, "--json").document["modes"][0]
-    words = ("failures", "--db", own.db, "--mode", mode["id"])
-    listed = run(*words, "--json").document
-    assert {sample["id"] for sample in listed["failures"]} == set(mode["samples"])
-    assert listed["total"] == len(mode["samples"])
-    file = tmp_path / "mode.csv"
-    assert f"wrote {listed['total']} samples" in run(*words, "--export", file).out
-    assert len(file.read_text().splitlines()) == listed["total"] + 1
-    unknown = run("failures", "--db", own.db, "--mode", "m999")
-    assert unknown.code == 2
-    assert "no mode 'm999'" in unknown.err
-
-
-def test_one_mode_is_shown_in_full(run: Run, own: Place, tmp_path: Path) -> None:
-    found = run("modes", "--db", own.db, "--min-size", 3, "--json").document["modes"][0]
-    picture = tmp_path / "mode.png"
-    ran = run("modes", found["id"], "--db", own.db, "--montage", picture)
-    assert ran.code == 0
-    assert found["samples"][0] in ran.out
-    assert picture.exists()
-    assert run("modes", found["id"], "--db", own.db, "--json").document == found
-
-
-def test_modes_that_a_person_named_are_kept(run: Run, own: Place) -> None:
-    run("modes", "--db", own.db, "--min-size", 3)
-    rename_mode(failsearch.open(own.db).store, "m1", "night shots")
-    refused = run("modes", "--db", own.db)
-    assert refused.code == 2
-    assert "--replace" in refused.err
-    assert "night shots" in run("modes", "--stored", "--db", own.db).out
-    assert run("modes", "--replace", "--min-size", 3, "--db", own.db).code == 0
 
 
 def test_repair_and_patch_round_trip(run: Run, own: Place, tmp_path: Path) -> None:

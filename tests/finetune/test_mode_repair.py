@@ -66,6 +66,7 @@ def test_a_mode_repair_reports_writes_records_and_verifies(indexed):
     changes = held_out["change"].to_pylist()
     assert changes.count("fixed") == report.held_out.fixed
     assert changes.count("broken") == report.held_out.broken
+    assert report.to_pandas()["id"].tolist() == samples["id"].to_pylist()
     parts = pq.read_table(store.path / "repairs" / report.id / "split.parquet")
     assert parts.num_rows == 36
 
