@@ -46,6 +46,7 @@ from benchmarks.engine_ways import (
     own_ways,
     peer_way,
 )
+from indexer.allocation import kept_memory
 from indexer.saliency.engine import SaliencyEngine
 from indexer.saliency.kernels import cpu
 from indexer.saliency.layout import profile_layout
@@ -156,7 +157,8 @@ def measure(subject: Subject, threads: int, rounds: int, peers: list[str], few: 
     }
     load = os.getloadavg()[0]
     turns = dict.fromkeys(own, rounds) | {name: min(few, rounds) for name in others}
-    seconds = time_interleaved(calls, turns)
+    with kept_memory():
+        seconds = time_interleaved(calls, turns)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     fastest = min(PLAIN, key=medians.__getitem__)
     judged = {name: way for name, way in (own | others).items() if name not in PLAIN}
@@ -204,7 +206,8 @@ def _measure_memory(subject: Subject, name: str, threads: int) -> int:
     small(images[:1, :, :16, :16]).sum().backward()
     memory.start_peak()
     before = memory.resident()
-    way(images, labels)
+    with kept_memory():
+        way(images, labels)
     return memory.peak() - before
 
 

@@ -1,4 +1,4 @@
-"""A batch in parts, each on a thread of its own.
+"""A batch in parts, several at the same time.
 
 Threads that share every operation wait for each other after each of them, and all but one rest
 while Python goes from layer to layer. Threads that take a part of the batch through the whole pass
@@ -14,30 +14,37 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-ENOUGH, ENOUGH_PACKED = 400, 1000
+ENOUGH, ENOUGH_PACKED = 400, 750
 """How often a part has to use each weight, on average, also where kernels pack the weights. With
 less work, it shows that every part packs them for itself and fills the shared cache with them."""
+MOST_AT_ONCE = 4
+"""Python takes all threads from layer to layer in turn, so that many would wait for it."""
 
 _Result = TypeVar("_Result")
 
 
 def part_count(images: Tensor, reuse: float, packed: bool) -> int:
-    """Return in how many parts a batch is computed fastest: 1 or the number of PyTorch's threads.
+    """Return in how many parts a batch is computed fastest, twice as many where that is as fast.
+
+    A batch in twice as many parts as run at once takes about half the memory.
 
     Args:
         images: [B, ...].
         reuse: how often the forward pass of one image uses each weight, on average.
         packed: whether kernels pack the weights.
     """
-    threads = torch.get_num_threads()
-    pays = len(images) // threads * reuse >= (ENOUGH_PACKED if packed else ENOUGH)
-    return threads if images.device.type == "cpu" and pays else 1
+    workers = _at_once(torch.get_num_threads())
+    if workers == 1 or images.device.type != "cpu":
+        return 1
+    least = ENOUGH_PACKED if packed else ENOUGH
+    counts = (2 * workers, workers)
+    return next((count for count in counts if len(images) // count * reuse >= least), 1)
 
 
 def in_parts(
     compute: Callable[[Tensor, Tensor], _Result], images: Tensor, labels: Tensor, count: int
 ) -> list[_Result]:
-    """Compute the parts of a batch at the same time, with one thread of PyTorch's each.
+    """Compute the parts of a batch, several at the same time, which share PyTorch's threads.
 
     Args:
         compute: takes images and labels of a part; runs on several threads at once if `count` > 1.
@@ -54,19 +61,24 @@ def in_parts(
     if count == 1:
         return [compute(images, labels)]
     split = zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
-    futures = [_workers(count).submit(compute, *part) for part in split]
+    futures = [_workers(torch.get_num_threads()).submit(compute, *part) for part in split]
     try:
         return [future.result() for future in futures]
     finally:
         wait(futures)
 
 
+def _at_once(threads: int) -> int:
+    """Return how many parts share so many threads evenly."""
+    return next(count for count in range(MOST_AT_ONCE, 0, -1) if threads % count == 0)
+
+
 @cache
-def _workers(count: int) -> ThreadPoolExecutor:
-    """Return threads whose PyTorch operations run on them alone."""
-    threads = torch.get_num_threads()
+def _workers(threads: int) -> ThreadPoolExecutor:
+    """Return workers with a share of PyTorch's threads each."""
+    count = _at_once(threads)
     started = Barrier(count + 1)
-    pool = ThreadPoolExecutor(count, "profile-part", _work_alone)
+    pool = ThreadPoolExecutor(count, "profile-part", _take_threads, (threads // count,))
     for _ in range(count):
         pool.submit(started.wait)
     started.wait()
@@ -75,7 +87,7 @@ def _workers(count: int) -> ThreadPoolExecutor:
     return pool
 
 
-def _work_alone() -> None:
+def _take_threads(count: int) -> None:
     # Asked first, since the first question of a thread takes over the number of the process.
     torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)

@@ -19,7 +19,7 @@ from .problem import Pair, pair
 _CHANNELS, _FILTERS = 64, 32
 # With fewer tiles of 2x2 outputs, transforming the weights costs more than the multiplications
 # saved. Weights that are contiguous along neither kind of channel are transformed one by one.
-_LEAST_TILES, _LEAST_TILES_SCATTERED = 32, 300
+_LEAST_TILES, _LEAST_TILES_SCATTERED = 8, 300
 
 # Fields of `Convolution` in csrc/problem.h, in order.
 _FIELDS = """

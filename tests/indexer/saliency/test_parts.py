@@ -118,9 +118,24 @@ def test_parts_depend_on_work_threads_and_device(threads: int, packed: bool, eno
     assert part_count(images, enough / 10, packed) == threads
     assert part_count(images[1:], enough / 10, packed) == 1
     assert part_count(images, enough / 11, packed) == 1
+    assert part_count(images, enough / 5, packed) == 2 * threads
+    assert part_count(images[1:], enough / 5, packed) == threads
     assert part_count(images.to("meta"), enough, packed) == 1
     torch.set_num_threads(1)
     assert part_count(images, enough, packed) == 1
+
+
+@pytest.mark.parametrize(("count", "parts"), [(2, 4), (4, 8), (6, 6), (7, 1), (10, 4)])
+def test_few_parts_run_at_once(threads: int, count: int, parts: int) -> None:
+    torch.set_num_threads(count)
+    assert part_count(torch.zeros(2 * count, 1), ENOUGH, False) == parts
+
+
+def test_parts_share_the_threads(threads: int) -> None:
+    torch.set_num_threads(2 * threads)
+    model = watched()
+    SaliencyEngine(model, profile_layout(model, "all"))(*batch(2 * threads * PART))
+    assert {count for _, count, _ in model.ran[1:]} == {2}
 
 
 def test_a_mistake_in_a_part_is_raised_once_all_have_ended(threads: int) -> None:
@@ -141,7 +156,7 @@ def test_mistakes_of_the_user_are_named_and_the_model_is_given_back(threads: int
     model = watched(Short)
     engine = SaliencyEngine(model, profile_layout(model))
     with pytest.raises(ModelError, match="expected logits"):
-        engine(*batch(threads * 4))
+        engine(*batch(2 * threads * 4))
     assert all(parameter.requires_grad for parameter in model.parameters())
     images, labels = batch(threads * 5)
     with pytest.raises(ModelError, match="label 77 is outside"):
@@ -152,7 +167,7 @@ def test_mistakes_of_the_user_are_named_and_the_model_is_given_back(threads: int
 def test_folding_that_fails_in_parts_is_given_up(threads: int) -> None:
     model = watched(Forked)
     layout = profile_layout(model)
-    images, labels = batch(threads * PART)
+    images, labels = batch(2 * threads * PART)
     engine = SaliencyEngine(model, layout)
     profiles = engine(images, labels).profiles
     assert relative_error(profiles, reference_profiles(model, images, labels, layout)) < 1e-5

@@ -12,27 +12,34 @@
 
 namespace {
 
-// Channels of a pixel that are multiplied at once. Fixed, so that the tiles of a block lie at
-// constant distances.
+// Channels that are multiplied at once. Fixed, so that tiles lie at constant distances.
 constexpr Index kChunk = 64;
-// Tiles per block: whole register tiles, few enough for their transforms to stay in the L2 cache.
+// Up to that many tiles, panels of filters are transformed one by one as they meet all tiles, and
+// their weights never leave the L2 cache.
+constexpr Index kFewTiles = 24 * kRows;
+// With more, blocks of tiles are transformed one by one and meet all filters, whose weights were
+// transformed beforehand: this many floats of patches stay in the L2 cache.
 constexpr Index kBlockSize = 1 << 17;
 
-inline Index block_tiles(const Convolution& c) {
-  return max(1, min(8, kBlockSize / (kFrequencies * c.in_channels * kRows))) * kRows;
+// Frequencies lie a cache line further apart than they need: at a distance of 4 KiB, all sixteen
+// would compete for the same lines of the L1 cache.
+constexpr Index kWeightStep = kChunk * kColumns + kLineFloats;
+inline Index patch_step(Index group) { return group * kChunk + kLineFloats; }
+inline Index partial_step(Index group) { return group * kColumns + kLineFloats; }
+
+// Transformed weights of a panel of filters, for all channels: [chunk][frequency][kChunk][kColumns].
+inline Index panel_floats(const Convolution& c) {
+  return c.in_channels / kChunk * kFrequencies * kWeightStep;
+}
+inline Index patches_floats(const Convolution& c, Index group) {
+  return c.in_channels / kChunk * kFrequencies * patch_step(group);
 }
 
-// Scratch of one thread.
-struct ConvolutionScratch {
-  Buffer<float> patches, partial, zeros;
-
-  explicit ConvolutionScratch(const Convolution& c)
-      : patches(kFrequencies * block_tiles(c) * c.in_channels),
-        partial(kFrequencies * block_tiles(c) * kColumns),
-        zeros(c.in_channels) {
-    if (complete()) std::memset(zeros.data, 0, c.in_channels * sizeof(float));
-  }
-  bool complete() const { return patches.data && partial.data && zeros.data; }
+// Tiles that are multiplied together: where their patches [chunk][frequency][tile][kChunk] lie, the
+// number of the first one, how many there are, and for how many there is room.
+struct Group {
+  float* patches;
+  Index first, count, room;
 };
 
 // G w along one direction, for floats or vectors.
@@ -100,18 +107,28 @@ inline void transform_square_scattered(const Convolution& c, const float* weight
     }
 }
 
-// Transforms the weights into panels: [frequency][panel of filters][channel][kColumns].
+// Transforms the weights of one panel of filters for one chunk of channels, both from `weight` on.
 inline void transform_weights(const Convolution& c, const float* weight, float* transformed) {
   const auto transform = c.w_out == 1  ? transform_square_by_filter
                          : c.w_in == 1 ? transform_square_by_channel
                                        : transform_square_scattered;
-#pragma omp parallel for num_threads(static_cast<int>(c.threads))
-  for (Index o = 0; o < c.out_channels; o += kLanes) {
-    float* panel = transformed + o / kColumns * c.in_channels * kColumns + o % kColumns;
-    for (Index i = 0; i < c.in_channels; i += kLanes)
-      transform(c, weight + o * c.w_out + i * c.w_in, panel + i * kColumns,
-                c.out_channels * c.in_channels);
-  }
+  for (Index o = 0; o < kColumns; o += kLanes)
+    for (Index i = 0; i < kChunk; i += kLanes)
+      transform(c, weight + o * c.w_out + i * c.w_in, transformed + i * kColumns + o,
+                kWeightStep);
+}
+
+// Asks for one of kFrequencies shares of the weights that are transformed next.
+inline void prefetch_weights(const Convolution& c, const float* weight, int share) {
+  const bool by_filter = c.w_out == 1;
+  const Index rows = by_filter ? kChunk : kColumns, length = by_filter ? kColumns : kChunk;
+  const Index row_stride = by_filter ? c.w_in : c.w_out;
+  for (Index row = share * rows / kFrequencies; row < (share + 1) * rows / kFrequencies; ++row)
+    for (int tap = 0; tap < kTaps * kTaps; ++tap)
+      for (Index i = 0; i < length; i += kLineFloats)
+        __builtin_prefetch(weight + row * row_stride + tap / kTaps * c.w_row +
+                               tap % kTaps * c.w_column + i,
+                           0, kPrefetchLocality);
 }
 
 // One tile of 2x2 outputs of one sample.
@@ -124,26 +141,26 @@ inline Tile tile_at(const Convolution& c, Index index) {
   return {index / (down * across), index / across % down * kTile, index % across * kTile};
 }
 
-// Transforms the patch of one tile: patches[chunk][frequency][tile][kChunk].
-inline void transform_tile(const Convolution& c, const float* x, const Tile& tile, Index t,
-                           Index block, ConvolutionScratch& scratch) {
-  const Bordered image = {x + tile.sample * c.x_sample, c.height, c.width,
-                          {c.x_row, c.x_pixel}, scratch.zeros.data};
+// Transforms the patch of tile number `t` of a group.
+inline void transform_tile(const Convolution& c, const float* x, const float* zeros,
+                           const Group& group, Index t) {
+  const Tile tile = tile_at(c, group.first + t);
+  const Bordered image = {x + tile.sample * c.x_sample, c.height, c.width, {c.x_row, c.x_pixel},
+                          zeros};
   const Patch patch(image, tile.row - c.pad_height, tile.column - c.pad_width);
+  const Index step = patch_step(group.room);
   for (Index i = 0; i < c.in_channels; i += kLanes)
-    patch.transform(i,
-                    scratch.patches.data + i / kChunk * kFrequencies * block * kChunk +
-                        t * kChunk + i % kChunk,
-                    block * kChunk);
+    patch.transform(i, group.patches + i / kChunk * kFrequencies * step + t * kChunk + i % kChunk,
+                    step);
 }
 
 // partial[tile][column] (+)= sum over a chunk of channels of patches[tile][channel] times
-// weights[channel][column], for kRows tiles and kColumns columns.
-inline void multiply_chunk(const float* patches, const float* weights, float* partial,
-                           bool first) {
-  Vector sum[kRows][kVectors];
+// weights[channel][column], for some tiles and kColumns columns.
+template <int rows>
+void multiply_chunk(const float* patches, const float* weights, float* partial, bool first) {
+  Vector sum[rows][kVectors];
 #pragma GCC unroll 16
-  for (int m = 0; m < kRows; ++m)
+  for (int m = 0; m < rows; ++m)
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v)
       sum[m][v] = first ? Vector{} : load(partial + m * kColumns + v * kLanes);
@@ -152,14 +169,21 @@ inline void multiply_chunk(const float* patches, const float* weights, float* pa
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) column[v] = load(weights + v * kLanes);
 #pragma GCC unroll 16
-    for (int m = 0; m < kRows; ++m)
+    for (int m = 0; m < rows; ++m)
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) sum[m][v] += patches[m * kChunk] * column[v];
   }
 #pragma GCC unroll 16
-  for (int m = 0; m < kRows; ++m)
+  for (int m = 0; m < rows; ++m)
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) store(partial + m * kColumns + v * kLanes, sum[m][v]);
+}
+
+using MultiplyChunk = void (*)(const float*, const float*, float*, bool);
+
+inline MultiplyChunk multiply_chunk_of(int rows) {
+  if (rows == kRows) return multiply_chunk<kRows>;
+  return rows == kRowStep ? multiply_chunk<kRowStep> : multiply_chunk<2 * kRowStep>;
 }
 
 // A^T m along one direction, in place: two results at 0 and step.
@@ -171,7 +195,7 @@ inline void transform_output(Vector* m, int step) {
 
 // Writes the outputs of one tile for the panel of filters from `o` on.
 inline void write_tile(const Convolution& c, const Finish& finishing, const Tile& tile, Index o,
-                       const float* partial, Index block, float* y) {
+                       const float* partial, Index step, float* y) {
   const Index corner =
       tile.sample * c.y_sample + tile.row * c.y_row + tile.column * c.out_channels + o;
   const Index height = min(kTile, c.out_height - tile.row);
@@ -180,7 +204,7 @@ inline void write_tile(const Convolution& c, const Finish& finishing, const Tile
     Vector m[kFrequencies];
 #pragma GCC unroll 16
     for (int f = 0; f < kFrequencies; ++f)
-      m[f] = load(partial + f * block * kColumns + v * kLanes);
+      m[f] = load(partial + f * step + v * kLanes);
 #pragma GCC unroll 4
     for (int row = 0; row < kPatch; ++row) transform_output(m + row * kPatch, 1);
 #pragma GCC unroll 2
@@ -194,53 +218,109 @@ inline void write_tile(const Convolution& c, const Finish& finishing, const Tile
   }
 }
 
-// Computes `count` tiles from number `from` on; `block` is the room for tiles in the scratch.
-inline void convolve_block(const Convolution& c, const Finish& finishing, const float* x,
-                           const float* weights, float* y, Index from, Index count,
-                           ConvolutionScratch& scratch) {
-  const Index block = block_tiles(c), chunks = c.in_channels / kChunk;
-  const Index weight_frequency = c.out_channels * c.in_channels;
-  for (Index t = 0; t < count; ++t)
-    transform_tile(c, x, tile_at(c, from + t), t, block, scratch);
-  for (Index o = 0; o < c.out_channels; o += kColumns) {
-    for (int f = 0; f < kFrequencies; ++f)
-      for (Index chunk = 0; chunk < chunks; ++chunk)
-        for (Index t = 0; t < count; t += kRows)
-          multiply_chunk(
-              scratch.patches.data + ((chunk * kFrequencies + f) * block + t) * kChunk,
-              weights + f * weight_frequency + o * c.in_channels + chunk * kChunk * kColumns,
-              scratch.partial.data + (f * block + t) * kColumns, chunk == 0);
-    for (Index t = 0; t < count; ++t)
-      write_tile(c, finishing, tile_at(c, from + t), o, scratch.partial.data + t * kColumns,
-                 block, y);
+// Adds a chunk of channels to the sums of all tiles of a group, [frequency][tile][kColumns], and
+// asks for the `next` weights, if any, meanwhile.
+inline void multiply_tiles(const Convolution& c, const Group& group, Index chunk,
+                           const float* weights, const float* next, float* partial) {
+  const float* patches = group.patches + chunk * kFrequencies * patch_step(group.room);
+  for (int f = 0; f < kFrequencies; ++f) {
+    if (next) prefetch_weights(c, next, f);
+    for (Index t = 0; t < group.count; t += kRows)
+      multiply_chunk_of(tile_rows(group.count, t))(
+          patches + f * patch_step(group.room) + t * kChunk, weights + f * kWeightStep,
+          partial + f * partial_step(group.room) + t * kColumns, chunk == 0);
   }
+}
+
+inline void write_tiles(const Convolution& c, const Finish& finishing, const Group& group, Index o,
+                        const float* partial, float* y) {
+  for (Index t = 0; t < group.count; ++t)
+    write_tile(c, finishing, tile_at(c, group.first + t), o, partial + t * kColumns,
+               partial_step(group.room), y);
+}
+
+inline Index tile_count(const Convolution& c) {
+  return c.batch * ceil_div(c.out_height, kTile) * ceil_div(c.out_width, kTile);
+}
+
+// All tiles at once: each thread takes panels of filters.
+inline int convolve_panels(const Convolution& c, const Finish& finishing, const float* x,
+                           const float* weight, const float* zeros, float* y) {
+  const Index tiles = tile_count(c), room = round_up(tiles, kRowStep);
+  Buffer<float> patches(patches_floats(c, room));
+  if (!patches.data) return kOutOfMemory;
+  const Group group = {patches.data, 0, tiles, room};
+  int status = kDone;
+#pragma omp parallel num_threads(static_cast<int>(c.threads))
+  {
+    Buffer<float> weights(kFrequencies * kWeightStep);
+    Buffer<float> partial(kFrequencies * partial_step(room));
+#pragma omp for
+    for (Index t = 0; t < tiles; ++t) transform_tile(c, x, zeros, group, t);
+#pragma omp for schedule(dynamic)
+    for (Index o = 0; o < c.out_channels; o += kColumns) {
+      if (!weights.data || !partial.data) {
+        status = kOutOfMemory;
+        continue;
+      }
+      const float *panel = weight + o * c.w_out, *following = panel + kColumns * c.w_out;
+      for (Index i = 0; i < c.in_channels; i += kChunk) {
+        const bool last = i + kChunk == c.in_channels;
+        transform_weights(c, panel + i * c.w_in, weights.data);
+        multiply_tiles(c, group, i / kChunk, weights.data,
+                       last ? following : panel + (i + kChunk) * c.w_in, partial.data);
+      }
+      write_tiles(c, finishing, group, o, partial.data, y);
+    }
+  }
+  return status;
+}
+
+// Block by block: each thread takes tiles and all filters.
+inline int convolve_blocks(const Convolution& c, const Finish& finishing, const float* x,
+                           const float* weight, const float* zeros, float* y) {
+  const Index tiles = tile_count(c), chunks = c.in_channels / kChunk;
+  const Index room =
+      max(1, min(8, kBlockSize / (kFrequencies * c.in_channels * kRows))) * kRows;
+  Buffer<float> weights(c.out_channels / kColumns * panel_floats(c));
+  if (!weights.data) return kOutOfMemory;
+  int status = kDone;
+#pragma omp parallel num_threads(static_cast<int>(c.threads))
+  {
+    Buffer<float> patches(patches_floats(c, room));
+    Buffer<float> partial(kFrequencies * partial_step(room));
+#pragma omp for
+    for (Index part = 0; part < c.out_channels / kColumns * chunks; ++part)
+      transform_weights(
+          c, weight + part / chunks * kColumns * c.w_out + part % chunks * kChunk * c.w_in,
+          weights.data + part * kFrequencies * kWeightStep);
+#pragma omp for schedule(dynamic)
+    for (Index first = 0; first < tiles; first += room) {
+      if (!patches.data || !partial.data) {
+        status = kOutOfMemory;
+        continue;
+      }
+      const Group group = {patches.data, first, min(room, tiles - first), room};
+      for (Index t = 0; t < group.count; ++t) transform_tile(c, x, zeros, group, t);
+      for (Index o = 0; o < c.out_channels; o += kColumns) {
+        const float* panel = weights.data + o / kColumns * panel_floats(c);
+        for (Index chunk = 0; chunk < chunks; ++chunk)
+          multiply_tiles(c, group, chunk, panel + chunk * kFrequencies * kWeightStep, nullptr,
+                         partial.data);
+        write_tiles(c, finishing, group, o, partial.data, y);
+      }
+    }
+  }
+  return status;
 }
 
 inline int convolve(const Convolution& c, const Finish& finishing, const float* x,
                     const float* weight, float* y) {
-  Buffer<float> weights(kFrequencies * c.out_channels * c.in_channels);
-  if (!weights.data) return kOutOfMemory;
-  transform_weights(c, weight, weights.data);
-  const Index tiles =
-      c.batch * ceil_div(c.out_height, kTile) * ceil_div(c.out_width, kTile);
-  const Index block = block_tiles(c);
-  int status = kDone;
-#pragma omp parallel num_threads(static_cast<int>(c.threads))
-  {
-    ConvolutionScratch scratch(c);
-    // A last, smaller block multiplies whatever fills its register tiles, but writes none of it.
-    if (scratch.complete())
-      std::memset(scratch.patches.data, 0,
-                  kFrequencies * block * c.in_channels * sizeof(float));
-#pragma omp for schedule(dynamic)
-    for (Index from = 0; from < tiles; from += block) {
-      if (scratch.complete())
-        convolve_block(c, finishing, x, weights.data, y, from, min(block, tiles - from), scratch);
-      else
-        status = kOutOfMemory;
-    }
-  }
-  return status;
+  Buffer<float> zeros(c.in_channels);
+  if (!zeros.data) return kOutOfMemory;
+  std::memset(zeros.data, 0, c.in_channels * sizeof(float));
+  const auto run = tile_count(c) <= kFewTiles ? convolve_panels : convolve_blocks;
+  return run(c, finishing, x, weight, zeros.data, y);
 }
 
 }  // namespace

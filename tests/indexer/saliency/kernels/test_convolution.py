@@ -46,8 +46,22 @@ def test_both_passes(batch, inputs, outputs, size, padding, weight_format, path)
     assert relative_error(result, gradient.double()) < TOLERANCE
 
 
-def test_threads_do_not_change_a_bit() -> None:
-    x, weight = _maps(3, 64, 15, 15), torch.randn(64, 64, 3, 3)
+@pytest.mark.parametrize("path", PATHS)
+def test_many_tiles(path: str) -> None:
+    x, weight, bias = _maps(9, 128, 13, 14), torch.randn(64, 128, 3, 3), torch.randn(64)
+    x.requires_grad_()
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+    y = convolution.convolve(x.detach(), weight, bias, 1, path=path)
+    assert relative_error(y, expected.detach()) < TOLERANCE
+    g = torch.randn_like(y)
+    (gradient,) = torch.autograd.grad(expected, x, g.double())
+    result = convolution.input_gradient(g, weight, 1, path=path)
+    assert relative_error(result, gradient.double()) < TOLERANCE
+
+
+@pytest.mark.parametrize("batch", [1, 3, 9])
+def test_threads_do_not_change_a_bit(batch: int) -> None:
+    x, weight = _maps(batch, 64, 15, 15), torch.randn(64, 64, 3, 3)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
