@@ -1,11 +1,11 @@
 """Does the audit find planted label errors? Average precision against single signals.
 
     python -m benchmarks.audit --db INDEX --cifar ../shared/cifar10 --checkpoint DIR --json FILE
-    python -m benchmarks.audit --choosing --cifar ../shared/cifar10 --json FILE
+    python -m benchmarks.audit --choosing --cifar ../shared/cifar10 --checkpoint DIR --json FILE
 
 The situations are those of `benchmarks.audit_cases`; labels change as in
-`benchmarks.planted.memorised`. The score was chosen on the small models that `--choosing` measures;
-the others judge it.
+`benchmarks.planted.memorised`. The score was chosen on the models that `--choosing` measures; the
+others judge it.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from benchmarks.audit_cases import (
 from benchmarks.planted import finetuned, memorised
 from failsearch.altered import trusted
 from indexer.store import Store
-from search.audit.belief import NEIGHBOUR_WEIGHT, believe, posterior, suggest
-from search.audit.copies import look_twice
+from search.audit.belief import NEIGHBOUR_WEIGHT, WHETHER, believe, posterior, suggest
+from search.audit.copies import look_closer
 from search.audit.labels import CANDIDATES
 from search.audit.settings import AuditSettings
 from search.graph import knn_graph
 
 NEIGHBOURS = AuditSettings().neighbours
-OURS, DEEP = "audit", "audit --deep"
+OURS, DEEP, TWO_PAIRS = "audit", "audit --deep", "deep with two pairs"
 Ranking = tuple[np.ndarray, np.ndarray]
 """How suspicious each sample is, float64 [n], and the label suggested for it, int64 [n]."""
 
@@ -80,15 +80,17 @@ def _deep_beliefs(case: Case, shares: np.ndarray, few: np.ndarray) -> dict[str, 
 
     def look(positions: np.ndarray, pair: int) -> np.ndarray:
         made = case.copies[2 * pair : 2 * pair + 2, few[positions]]
+        assert np.isfinite(made).all(), "a copy is asked for that was not made"
         return trusted(made, logits[positions])
 
-    shown = look_twice(look, logits, near, given)
+    shown = look_closer(look, logits, near, given)
     return {
         DEEP: believe(logits, near, given, shown)[0],
         "deep without neighbours": believe(logits, None, given, shown)[0],
-        "deep without mistakes": posterior(logits, near, NEIGHBOUR_WEIGHT, shown),
-        "deep without mirrored": believe(logits, near, given, shown[::2])[0],
-        "deep without second pair": believe(logits, near, given, shown[:2])[0],
+        "deep without mistakes": posterior(logits, near, NEIGHBOUR_WEIGHT, shown[:WHETHER]),
+        "deep without mirrored": believe(logits, near, given, shown[:WHETHER:2])[0],
+        "deep with one pair": believe(logits, near, given, shown[:2])[0],
+        TWO_PAIRS: believe(logits, near, given, shown[:WHETHER])[0],
     }
 
 
@@ -124,7 +126,7 @@ def measure(case: Case, neighbours: tuple[np.ndarray, np.ndarray]) -> dict[str, 
     result["wrong labels among candidates"] = float(wrong[case.rows].sum() / wrong.sum())
     for name, (suspicion, suggested) in rankings(case, shares).items():
         result[name] = float(average_precision_score(wrong, suspicion))
-        if name in (OURS, DEEP):
+        if name in (OURS, DEEP, TWO_PAIRS):
             found = np.argsort(-suspicion, kind="stable")[: wrong.sum()]
             found = found[wrong[found]]
             result[f"{name} ÷ best single"] = result[name] / best
@@ -153,8 +155,9 @@ def main() -> None:
         small = memorised.CHOOSING if arguments.choosing else memorised.JUDGING
         cases += memorised_cases(small, arguments.cifar, arguments.cache)
         if arguments.checkpoint is not None:
+            tuned = finetuned.CHOOSING if arguments.choosing else finetuned.JUDGING
             folders = (arguments.checkpoint, arguments.cifar, arguments.cache)
-            cases += finetuned_cases(finetuned.RUNS, *folders)
+            cases += finetuned_cases(tuned, *folders)
     graphs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     outcomes: dict[str, list[dict[str, float]]] = {}
     for case in cases:

@@ -11,19 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.special import log_softmax
 from torch import Tensor
 
 from benchmarks.planted import finetuned, memorised
 from benchmarks.planted.data import load
 from benchmarks.planted.training import BATCH, to_tensor
-from failsearch.altered import SecondLook, copies
+from failsearch.altered import PAIRS, SecondLook, copies
 from indexer.schema import EMBEDDING, ID, LOGITS
 from indexer.store import Store
+from search.audit.belief import believe, suggest
 from search.audit.labels import DEEP_CANDIDATES
 from search.modes.evidence import dense
 
 RATES = (0.01, 0.05, 0.1)
+COPIES = 2 * len(PAIRS)
+"""Of a candidate; also part of the names of files in the cache."""
+LIKELIEST = 4
+"""One candidate in so many has more than two pairs kept; an audit asks for a third of these."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class Case:
         right: int64 [n].
         given: int64 [n].
         rows: of the deep audit's candidates, those of highest loss, int64 [m].
-        copies: logits of both pairs of altered copies of these, float32 [4, m, C].
+        copies: logits of all pairs of altered copies of these, float32 [COPIES, m, C]; NaN where
+            no deep audit needs them.
     """
 
     name: str
@@ -71,11 +78,13 @@ def held_out_cases(store: Store, seeds: int, cache: Path) -> Iterator[Case]:
         for seed in range(seeds)
     ]
     chosen = [candidates(logits, given, DEEP_CANDIDATES) for _, given in labels]
-    path = cache / f"copies-{store.manifest.model['weights_digest'][:12]}-{seeds}.npz"
+    digest = store.manifest.model["weights_digest"][:12]
+    path = cache / f"copies-{digest}-{seeds}-{COPIES}.npz"
     if not path.exists():
         needed = np.unique(np.concatenate(chosen))
         ids = table[ID].take(needed).to_pylist()
-        made = np.concatenate([SecondLook(store).logits(ids, pair) for pair in (0, 1)])
+        look = SecondLook(store)
+        made = np.concatenate([look.logits(ids, pair) for pair in range(len(PAIRS))])
         np.savez(path, rows=needed, copies=made)
     with np.load(path) as stored:
         known, made = stored["rows"], stored["copies"]
@@ -87,7 +96,7 @@ def held_out_cases(store: Store, seeds: int, cache: Path) -> Iterator[Case]:
 def memorised_cases(runs: tuple[memorised.Noisy, ...], cifar: Path, cache: Path) -> Iterator[Case]:
     """Yield the training images of small models that were trained on noisy labels."""
     for run in runs:
-        path = cache / f"{run.name}-outputs.npz"
+        path = cache / f"{run.name}-outputs-{COPIES}.npz"
         if not path.exists():
             images = memorised.training_images(run, load(cifar, "train", superclasses=False))
             given = memorised.noisy_labels(run, images, cifar, cache)
@@ -101,7 +110,7 @@ def finetuned_cases(
 ) -> Iterator[Case]:
     """Yield the images that a checkpoint was fine-tuned on with noisy labels."""
     for run in runs:
-        path = cache / f"{run.name}-outputs.npz"
+        path = cache / f"{run.name}-outputs-{COPIES}.npz"
         if not path.exists():
             images = load(cifar, "test", superclasses=False)
             model = finetuned.checkpoint(checkpoint)
@@ -116,10 +125,6 @@ def _write(path: Path, model: Any, x: Tensor, right: np.ndarray, given: np.ndarr
     """Keep what a model says of its training images x [n, 3, H, W] and of altered copies."""
     logits, embeddings = memorised.outputs(model, x)
     rows = candidates(logits, given, DEEP_CANDIDATES)
-    made = [
-        np.concatenate([copies(model, batch, pair) for pair in (0, 1)])
-        for batch in x[rows].split(BATCH)
-    ]
     np.savez(
         path,
         logits=logits,
@@ -127,8 +132,26 @@ def _write(path: Path, model: Any, x: Tensor, right: np.ndarray, given: np.ndarr
         right=right,
         given=given,
         rows=rows,
-        copies=np.concatenate(made, axis=1),
+        copies=_copies(model, x[rows], logits[rows], given[rows]),
     )
+
+
+def _copies(model: Any, x: Tensor, logits: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return logits of the first two pairs of copies of all, of the others of the likeliest."""
+
+    def shown(images: Tensor, pairs: range) -> np.ndarray:
+        parts = [
+            np.concatenate([copies(model, batch, pair) for pair in pairs])
+            for batch in images.split(BATCH)
+        ]
+        return np.concatenate(parts, axis=1)
+
+    first = shown(x, range(2))
+    given_p, _ = suggest(believe(logits, None, given, first)[0], given)
+    likeliest = np.argsort(given_p, kind="stable")[: len(given) // LIKELIEST]
+    further = np.full((COPIES - len(first), *logits.shape), np.nan, np.float32)
+    further[:, likeliest] = shown(x[torch.from_numpy(likeliest)], range(2, len(PAIRS)))
+    return np.concatenate([first, further])
 
 
 def _read(name: str, path: Path) -> Case:

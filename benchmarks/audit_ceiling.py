@@ -104,7 +104,7 @@ def main() -> None:
     }
     if arguments.checkpoint is not None:
         test = load(cifar, "test", superclasses=False)
-        for run in finetuned.RUNS:
+        for run in finetuned.JUDGING:
             found = finetuned_ceiling(run, test, arguments.checkpoint, cifar, cache)
             document[run.name] = found
     for name, found in document.items():

@@ -34,15 +34,17 @@ def mirrored(images: Tensor) -> Tensor:
     return images.flip(-1)
 
 
+SHIFTS = (((-1, -1), (-1, 1)), ((1, 1), (1, -1)), ((2, 0), (-2, 0)), ((0, 2), (0, -2)))
+"""How far the two copies of each pair are shifted, right and down."""
 PAIRS: tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ...] = tuple(
     (
-        lambda images, side=side: shifted(images, side, side),
-        lambda images, side=side: mirrored(shifted(images, side, -side)),
+        lambda images, shift=plain: shifted(images, *shift),
+        lambda images, shift=turned: mirrored(shifted(images, *shift)),
     )
-    for side in (-1, 1)
+    for plain, turned in SHIFTS
 )
-"""Copies that are shown together: one shifted along a diagonal, one along the other and mirrored.
-A model that saw mirrored images in training has not seen these."""
+"""Copies that are shown together, the second one mirrored. A model that saw mirrored images in
+training has not seen these, since all are shifted."""
 
 
 class SecondLook:

@@ -40,7 +40,10 @@ class Tuned:
         return f"finetuned-{self.how}{self.seed}"
 
 
-RUNS = tuple(Tuned(how, seed) for how in KINDS for seed in (1, 2))
+CHOOSING = tuple(Tuned("uniform", seed) for seed in (3, 4))
+"""Models that the last two pairs of copies were chosen on."""
+JUDGING = tuple(Tuned(how, seed) for how in KINDS for seed in (1, 2))
+"""Models that audits are judged on."""
 
 
 def checkpoint(folder: Path) -> Any:

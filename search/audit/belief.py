@@ -20,6 +20,9 @@ what one round makes of them is counted in the next."""
 ROUNDS = 3
 """How often mistakes are counted, each time under what the count before made likely. This and the
 two above were chosen on planted noise (benchmarks/audit)."""
+WHETHER = 4
+"""So many copies of a sample say whether its label is wrong; all of them say which one is right.
+More copies for the first made the order worse on planted noise (benchmarks/audit)."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,19 @@ def believe(
         logits: float32 [m, C].
         shares: of the classes among the neighbours, float64 [m, C]; None without embeddings.
         given: labels, int64 [m].
-        copies: logits of altered copies, float32 [a, m, C], NaN for those not made.
+        copies: logits of altered copies, float32 [a, m, C], NaN for those not made; those beyond
+            the first `WHETHER` only say how likely the other classes are beside each other.
     """
-    p = posterior(logits, shares, NEIGHBOUR_WEIGHT, copies)
+    first = None if copies is None else copies[:WHETHER]
+    p = posterior(logits, shares, NEIGHBOUR_WEIGHT, first)
     mistakes = usual_mistakes(p, given)
     belief = reweigh(p, given, mistakes)
     for _ in range(ROUNDS - 1):
         mistakes = usual_mistakes(belief, given)
         belief = reweigh(p, given, mistakes)
+    if copies is not None and len(copies) > WHETHER:
+        p = posterior(logits, shares, NEIGHBOUR_WEIGHT, copies)
+        belief = share_out(belief, reweigh(p, given, mistakes), given)
     return belief, mistakes
 
 
@@ -148,6 +156,19 @@ def reweigh(p: np.ndarray, given: np.ndarray, mistakes: Mistakes) -> np.ndarray:
     usual[np.arange(len(p)), given] = 1
     weighed = p * usual
     return weighed / weighed.sum(1, keepdims=True)
+
+
+def share_out(p: np.ndarray, closer: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return p [m, C] with what it leaves to classes not given shared among them as in `closer`.
+
+    Both have rows that sum to 1, and so has what is returned. Where `closer` leaves them nothing,
+    p stays as it is.
+    """
+    rows = np.arange(len(p))
+    other = np.ones(p.shape, bool)
+    other[rows, given] = False
+    left, total = ((q * other).sum(1, keepdims=True) for q in (p, closer))
+    return np.where(other & (total > 0), closer * left / np.maximum(total, 1e-300), p)
 
 
 def suggest(p: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

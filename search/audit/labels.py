@@ -12,7 +12,7 @@ from ..modes.evidence import dense
 from ..neighbours import SearchSettings, find_neighbours
 from ..words import percent
 from .belief import believe, suggest
-from .copies import look_twice
+from .copies import look_closer
 from .report import Finding
 from .settings import LABELS, AuditSettings
 from .votes import Votes, neighbour_votes
@@ -32,8 +32,8 @@ Relabel = Callable[[Sequence[str], np.ndarray], np.ndarray]
 these labels; it takes the model, which this package does without."""
 
 LookAgain = Callable[[Sequence[str], int], np.ndarray]
-"""(ids, pair 0 or 1) -> logits float32 [2, n, C] of a pair of slightly altered copies of each of
-these samples, NaN for a copy that tells nothing; it takes the model as well."""
+"""(ids, pair as in `copies`) -> logits float32 [2, n, C] of a pair of slightly altered copies of
+each of these samples, NaN for a copy that tells nothing; it takes the model as well."""
 
 
 def label_errors(
@@ -72,7 +72,7 @@ def label_errors(
     shares = None if votes is None else votes.shares
     copies = None
     if look_again is not None:
-        copies = look_twice(
+        copies = look_closer(
             lambda few, pair: look_again([chosen[i] for i in few], pair), logits, shares, given
         )
     p, mistakes = believe(logits, shares, given, copies)

@@ -12,6 +12,7 @@ from failsearch.altered import PAIRS, SecondLook, copies, mirrored, shifted, tru
 from indexer.images import IndexedImages
 from indexer.models import load_indexed_model
 from indexer.schema import ID
+from search.audit.copies import ONE_IN
 from tests.failsearch.conftest import Place
 
 
@@ -25,11 +26,17 @@ def test_shifts_move_a_sixteenth_and_repeat_the_edge() -> None:
     assert torch.equal(mirrored(images)[..., 0], images[..., -1])
 
 
-def test_copies_go_to_every_corner_and_half_of_them_are_mirrored() -> None:
+def test_copies_go_every_way_and_half_of_them_are_mirrored() -> None:
     image = torch.zeros(1, 1, 32, 32)
     image[..., 20, 10] = 1  # neither in the middle nor on a diagonal
     places = [[copy(image)[0, 0].nonzero()[0].tolist() for copy in pair] for pair in PAIRS]
-    assert places == [[[18, 8], [22, 31 - 8]], [[22, 12], [18, 31 - 12]]]
+    assert places == [
+        [[18, 8], [22, 31 - 8]],
+        [[22, 12], [18, 31 - 12]],
+        [[20, 14], [20, 31 - 6]],
+        [[24, 10], [16, 31 - 10]],
+    ]
+    assert len(PAIRS) == len(ONE_IN)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2)])
@@ -67,4 +74,4 @@ def test_a_deep_audit_says_what_the_model_made_of_copies(place: Place, tmp_path:
     assert suspects
     for suspect in suspects:
         assert "altered copies the model takes" in suspect.reason
-        assert sum(suspect.evidence["altered_copies"].values()) in range(1, 5)
+        assert sum(suspect.evidence["altered_copies"].values()) in range(1, 2 * len(PAIRS) + 1)

@@ -8,10 +8,12 @@ from scipy.special import gammaln, softmax
 
 from search.audit.belief import (
     CAUTION,
+    WHETHER,
     Mistakes,
     believe,
     posterior,
     reweigh,
+    share_out,
     suggest,
     usual_mistakes,
 )
@@ -49,6 +51,29 @@ def test_a_label_learnt_by_heart_gives_way_in_copies() -> None:
     given = np.array([0])
     assert believe(logits, None, given)[0].argmax() == 0
     assert believe(logits, None, given, shifted)[0].argmax() == 1
+
+
+@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(2, 6))
+def test_further_copies_only_say_which_label_is_right(seed: int, count: int, classes: int) -> None:
+    random = np.random.default_rng(seed)
+    logits, labels = random.normal(0, 3, (count, classes)), random.integers(0, classes, count)
+    copies = random.normal(0, 3, (WHETHER + 4, count, classes))
+    copies[WHETHER:, ::2] = np.nan
+    before, mistakes = believe(logits, None, labels, copies[:WHETHER])
+    after, _ = believe(logits, None, labels, copies)
+    rows = np.arange(count)
+    np.testing.assert_array_equal(after[rows, labels], before[rows, labels])
+    np.testing.assert_allclose(after.sum(1), 1)
+    np.testing.assert_allclose(after[::2], before[::2])
+    closer = reweigh(posterior(logits, None, 1.0, copies), labels, mistakes)
+    np.testing.assert_array_equal(suggest(after, labels)[1], suggest(closer, labels)[1])
+
+
+def test_what_is_left_is_shared_in_proportion() -> None:
+    p = np.array([[0.4, 0.5, 0.1], [0.4, 0.5, 0.1], [1.0, 0.0, 0.0]])
+    closer = np.array([[0.8, 0.05, 0.15], [1.0, 0.0, 0.0], [0.2, 0.3, 0.5]])
+    expected = np.array([[0.4, 0.15, 0.45], [0.4, 0.5, 0.1], [1.0, 0.0, 0.0]])
+    np.testing.assert_allclose(share_out(p, closer, np.zeros(3, int)), expected)
 
 
 def test_random_mistakes_change_hardly_anything() -> None:
