@@ -48,7 +48,7 @@ def export(listing: Listing, path: Path, form: str | None = None) -> int:
     """
     if _format(path, form) == "jsonl":
         with disk_errors(path):
-            _write_lines((sample.to_json() for sample in listing), path)
+            _write_lines(listing.documents(), path)
     else:
         write_table(listing.table, path, form)
     return len(listing)

@@ -126,5 +126,5 @@ def write_knn_graph(store: Store, path: Path, neighbours: int = 10) -> None:
 def mode_names(store: Store) -> dict[str, str]:
     """Return the name of the mode of each grouped failure by id; empty without modes."""
     report = known_modes(store)
-    modes = () if report is None else report.modes
-    return {sample: mode.name for mode in modes for sample in mode.samples}
+    modes = {} if report is None else report.by_sample()
+    return {sample: mode.name for sample, mode in modes.items()}

@@ -178,6 +178,10 @@ class ModeReport:
         """Mean over modes of the share of their most frequent unordered pair of classes."""
         return sum(mode.pair_share for mode in self.modes) / max(len(self.modes), 1)
 
+    def by_sample(self) -> dict[str, Mode]:
+        """Return the mode of each grouped failure, by id of the failure."""
+        return {sample: mode for mode in self.modes for sample in mode.samples}
+
     def mode(self, mode_id: str) -> Mode:
         """Return one mode; raises UnknownSampleError, listing some ids, where there is none."""
         for mode in self.modes:

@@ -1,5 +1,6 @@
 """Failure modes through the command line, on real images and a real timm model."""
 
+import csv
 from pathlib import Path
 
 import failsearch
@@ -31,7 +32,9 @@ def test_failures_of_a_mode(run: Run, own: Place, tmp_path: Path) -> None:
     assert listed["total"] == len(mode["samples"])
     file = tmp_path / "mode.csv"
     assert f"wrote {listed['total']} samples" in run(*words, "--export", file).out
-    assert len(file.read_text().splitlines()) == listed["total"] + 1
+    with file.open(newline="") as exported:
+        modes = [(row["mode"], row["mode_name"]) for row in csv.DictReader(exported)]
+    assert modes == [(mode["id"], mode["name"])] * listed["total"]
     unknown = run("failures", "--db", own.db, "--mode", "m999")
     assert unknown.code == 2
     assert "no mode 'm999'" in unknown.err

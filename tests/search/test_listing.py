@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from indexer.errors import FilterError, SettingError, StoreError
+from indexer.errors import FilterError, SettingError, StoreError, UnknownSampleError
 from indexer.store import Store
 from search.export import export, export_folders, write_table
 from search.listing import list_samples
+from search.modes import Confusion, Mode, ModeReport, ModeSettings
+from search.modes.stored import write_modes
 from search.results import Sample
 
 from .conftest import make_index
@@ -34,14 +37,53 @@ def test_failures_sorted_filtered_and_limited(store: Store) -> None:
     assert len(list_samples(store, limit=0)) == 0
 
 
-def test_members_alone_are_listed(store: Store) -> None:
-    ids = [sample.id for sample in list_samples(store, sort="id")]
-    right = store.read(["id"], "correct")["id"][0].as_py()
-    chosen = list_samples(store, sort="-id", limit=2, members=[*ids[:3], right])
+def test_members_of_a_mode_alone_are_listed(fresh: Store) -> None:
+    ids = [sample.id for sample in list_samples(fresh, sort="id")]
+    with pytest.raises(StoreError, match="no modes yet"):
+        list_samples(fresh, mode="m1")
+    form_modes(fresh, {"m1": ids[:3], "m2": ids[4:6]})
+    chosen = list_samples(fresh, sort="-id", limit=2, mode="m1")
     assert [sample.id for sample in chosen] == [ids[2], ids[1]]
     assert chosen.total == 3
-    assert list_samples(store, members=[]).total == 0
-    assert list_samples(store, among="all", members=[right]).samples[0].id == right
+    with pytest.raises(UnknownSampleError, match="no mode 'm3'"):
+        list_samples(fresh, mode="m3")
+
+
+def test_samples_are_listed_with_their_mode(fresh: Store, tmp_path: Path) -> None:
+    assert set(list_samples(fresh).to_arrow()["mode"].to_pylist()) == {None}
+    ids = [sample.id for sample in list_samples(fresh, sort="id")]
+    form_modes(fresh, {"m1": ids[:3], "m2": ids[4:6]})
+    modes = dict.fromkeys(ids[:3], "m1") | dict.fromkeys(ids[4:6], "m2")
+    for listing in (list_samples(fresh), list_samples(fresh, among="all")):
+        for row in listing.to_arrow().to_pylist():
+            mode = modes.get(row["id"])
+            assert (row["mode"], row["mode_name"]) == (mode, mode and f"mode {mode}")
+    export(list_samples(fresh), tmp_path / "f.csv")
+    export(list_samples(fresh), tmp_path / "f.jsonl")
+    with (tmp_path / "f.csv").open(newline="") as file:
+        found = {row["id"]: row["mode"] or None for row in csv.DictReader(file)}
+    lines = map(json.loads, (tmp_path / "f.jsonl").read_text().splitlines())
+    assert found == {line["id"]: line["mode"] for line in lines}
+    assert found == {sample: modes.get(sample) for sample in ids}
+
+
+def form_modes(store: Store, members: dict[str, list[str]]) -> None:
+    """Store modes with these members, named after their ids."""
+    confusion = Confusion(0, 1, "cat", "dog", 1)
+    modes = tuple(
+        Mode(
+            id=mode,
+            name=f"mode {mode}",
+            samples=tuple(samples),
+            confusions=(replace(confusion, count=len(samples)),),
+            cohesion=0.5,
+            filters=(),
+            exemplars=(),
+            at_risk=(),
+        )
+        for mode, samples in members.items()
+    )
+    write_modes(store, ModeReport(modes, (), ModeSettings()))
 
 
 def test_ties_are_ordered_by_id(store: Store) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import HTMLResponse, Response
 
+from search.listing import with_modes
 from search.predicates import FAILURES, Filter, parse_filter
 
 from ..snapshot import Page, Snapshot
@@ -97,7 +98,7 @@ def export(
     """Return everything that a gallery shows, as one file."""
     snapshot = state.snapshot
     table = snapshot.listing(chosen.filters(snapshot), ids=chosen.members(state), sort=chosen.sort)
-    return download(table, "failures", form)
+    return download(with_modes(table, state.modes), "failures", form)
 
 
 def _page(state: State, chosen: Selection, number: int) -> Page:

@@ -72,7 +72,9 @@ def test_exports_hold_everything_that_is_shown(client: TestClient) -> None:
     ):
         answer = client.get("/api/failures/export", params={"form": form, "mode": "m1"})
         assert "attachment" in answer.headers["content-disposition"]
-        assert len(read(answer.content)) == 24
+        rows = read(answer.content)
+        assert len(rows) == 24
+        assert {row["mode"] for row in rows} == {"m1"}
 
 
 def test_a_sample_shows_what_is_known_of_it(client: TestClient, hostile_index: Path) -> None:
