@@ -79,6 +79,8 @@ def read_patch(path: str | Path) -> Patch:
         ModelError: there is none, or it is no patch that this version reads.
     """
     metadata, tensors = _load(Path(path))
+    if METADATA_KEY not in metadata:
+        raise ModelError(f"{path} is no failsearch patch: `failsearch repair` writes them")
     try:
         document = json.loads(metadata[METADATA_KEY])
         if document["version"] > PATCH_VERSION:
@@ -92,7 +94,7 @@ def read_patch(path: str | Path) -> Patch:
             Edit(rows), document["base_digest"], document["patched_digest"], document["details"]
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise ModelError(f"{path} is no failsearch patch ({error})") from error
+        raise ModelError(f"{path} is no whole failsearch patch: {error!r}") from error
 
 
 def apply_patch(patch: Patch, weights: str | Path, output: str | Path | None = None) -> Path:

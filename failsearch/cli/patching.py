@@ -29,7 +29,7 @@ def apply(patch: Patch, weights: Weights, out: Out = None, as_json: Json = False
     from finetune.patch import apply_patch, read_patch
 
     if out is not None:
-        check_file(out)
+        check_file(out, ".safetensors")
     written = apply_patch(read_patch(patch), weights, out)
     emit({"written": str(written)}, as_json, lambda c: c.print(f"wrote {written}", markup=False))
 
@@ -40,7 +40,7 @@ def revert(patch: Patch, weights: Weights, out: Out = None, as_json: Json = Fals
     from finetune.patch import read_patch, revert_patch
 
     if out is not None:
-        check_file(out)
+        check_file(out, ".safetensors")
     written = revert_patch(read_patch(patch), weights, out)
     emit({"written": str(written)}, as_json, lambda c: c.print(f"wrote {written}", markup=False))
 
@@ -62,8 +62,11 @@ def verify(
     found = failsearch.open(db).verify_patch(patch, weights, device=device, progress=track)
 
     def show(console: Console) -> None:
-        names = [name for name, value in found.promised.items() if isinstance(value, int | float)]
-        rows = [(name, found.promised[name], found.measured.get(name)) for name in names]
+        rows = [
+            (name, value, found.measured.get(name))
+            for name, value in found.promised.items()
+            if isinstance(value, int | float) or name in found.differing
+        ]
         console.print(table((f"on {found.judged_on}", "promised", "measured"), rows))
         if found.judged_on == "index":
             console.print("this repair has no split: " + UNJUDGED, markup=False)

@@ -1,6 +1,7 @@
 """A mode's repair from the store to the files, and its verification."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -116,6 +117,10 @@ def test_the_papers_repair_verifies_and_profiles_again(indexed):
     found = verify_patch(store, report.patch)
     assert found.matches
     assert found.judged_on == "index"
+    earlier = replace(found, promised={"fixed": found.measured["fixed"]})
+    assert earlier.matches  # figures that an earlier version did not promise
+    broken = replace(found, promised=found.promised | {"fixed": -1})
+    assert (broken.matches, broken.differing) == (False, ("fixed",))
 
     table = pq.read_table(reprofile(store, report.id))
     assert table["id"].to_pylist() == [sample.id for sample in report.samples]

@@ -86,7 +86,7 @@ def test_a_patch_with_altered_rows_is_refused(patch, weights):
 
 
 def test_files_that_are_no_patch_or_no_weights_are_named(patch, weights, tmp_path):
-    with pytest.raises(ModelError, match="no failsearch patch"):
+    with pytest.raises(ModelError, match="no failsearch patch: `failsearch repair`"):
         read_patch(weights)
     with pytest.raises(ModelError, match="no such file"):
         read_patch(tmp_path / "absent.safetensors")
