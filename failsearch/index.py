@@ -110,7 +110,7 @@ class Index(Repairs):
             sort=sort,
             limit=limit,
             among=among,
-            members=None if mode is None else self.modes.mode(mode).samples,
+            mode=mode,
         )
 
     def export(self, listing: Listing, path: str | Path) -> int:
@@ -288,10 +288,15 @@ class Index(Repairs):
             device: where the model runs.
             progress: shows which kind is being looked for.
             settings: kinds, top and more, see `search.audit.settings.AuditSettings`.
+
+        Raises:
+            SettingError: `against` is this index.
         """
         from search.audit.run import audit
         from search.audit.settings import IMAGES, AuditSettings
 
+        if against is not None and against.path.resolve() == self.path.resolve():
+            raise SettingError(f"{self.path} cannot leak into itself: give another index")
         require_writable(self.path)
         profiler = None
         if relabel:

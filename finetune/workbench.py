@@ -78,9 +78,13 @@ class SearchSettings:
         if not 0 < self.max_weights <= 1:
             raise SettingError(f"share of weights {self.max_weights} is not in (0, 1]")
         if not 0 <= self.max_drop <= 1:
-            raise SettingError(f"largest drop {self.max_drop} is not a share in [0, 1]")
-        if min(self.budget, self.steps) < 1 or not (self.lr > 0 and self.retentions):
-            raise SettingError("a search needs a budget, steps, a step size and a retention weight")
+            raise SettingError(
+                f"largest drop of {100 * self.max_drop:g} points is not between 0 and 100"
+            )
+        if min(self.budget, self.steps) < 1:
+            raise SettingError(f"budget {self.budget}, {self.steps} steps: at least 1 each")
+        if not (self.lr > 0 and self.retentions):
+            raise SettingError("a search needs a step size above 0 and a retention weight")
 
 
 @dataclass(frozen=True, eq=False)

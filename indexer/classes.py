@@ -273,7 +273,8 @@ def _read_file(path: Path) -> list[tuple[str, str]]:
             return [(str(k), "" if v is None else str(v)) for k, v in document.items()]
         rows = [row for row in csv.reader(io.StringIO(text)) if any(map(str.strip, row))]
     except (OSError, ValueError, csv.Error) as error:
-        raise ClassMapError(f"--class-map {path} cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ClassMapError(f"--class-map {path} cannot be read: {reason}") from error
     wrong = next((row for row in rows if len(row) != 2), None)
     if wrong is not None:
         raise ClassMapError(f"{path}: expected two columns, data and model, found {wrong}")

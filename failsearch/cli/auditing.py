@@ -97,7 +97,7 @@ def audit(
 ) -> None:
     """Look for wrong labels, duplicates, leaks, shared causes and weak filters, with reasons."""
     import failsearch
-    from search.audit.settings import EXTRAS, KINDS, LABELS
+    from search.audit.settings import DUPLICATES, EXTRAS, KINDS, LABELS
 
     kinds = tuple(dict.fromkeys((*(kind or KINDS), *(EXTRAS if cleanlab else ()))))
     if export is not None:
@@ -112,6 +112,8 @@ def audit(
         check_file(montage)
         if LABELS not in kinds:
             raise SettingError(f"--montage draws label suspects: add --kind {LABELS}")
+    if against is not None and DUPLICATES not in kinds:
+        raise SettingError(f"--against looks for leaks: add --kind {DUPLICATES}")
     index = failsearch.open(db)
     report = index.audit(
         against=failsearch.open(against) if against else None,

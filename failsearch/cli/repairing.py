@@ -56,6 +56,7 @@ def repair(
     is; the repaired one is written as a timm directory and as a small patch.
     """
     if context.invoked_subcommand is not None:
+        _refuse_options(context)
         return
     if (mode is None) == (sample is None):
         raise SettingError("say what to repair: either --mode ID or --sample ID")
@@ -76,6 +77,18 @@ def repair(
         seed=seed,
     )
     emit(report.to_json(), as_json, lambda console: _show_repair(report, console))
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """Refuse what was given before a subcommand, which would not see it: a database, for one."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "--json" if name == "as_json" else f"--{name}"
+            raise SettingError(
+                f"{option} stands before `{context.invoked_subcommand}`: options of a command "
+                "come after its name"
+            )
 
 
 def _show_repair(report: "RepairReport", console: Console) -> None:

@@ -10,7 +10,7 @@ import typer
 from indexer.errors import SettingError
 
 from .options import DEFAULT_DB, Db, Json, flag
-from .output import emit
+from .output import check_file, emit
 
 
 def register(app: typer.Typer) -> None:
@@ -44,6 +44,7 @@ def report(
 
     with _web_extra():
         from failsearch.report import ReportSettings, write_report
+    check_file(output)
     size = write_report(failsearch.open(db), output, ReportSettings(max_mb=max_mb))
     emit(
         {"report": str(output), "bytes": size},

@@ -43,7 +43,7 @@ def write_report(index: Index, output: Path, settings: ReportSettings | None = N
 
     Raises:
         SettingError: `output` is a folder, or the text alone is larger than `max_mb`.
-        StoreError: the file cannot be written.
+        StoreError: the file cannot be written; folders for it are not made.
     """
     if output.is_dir():
         raise SettingError(f"{output} is a folder: name a file in it")
@@ -59,10 +59,8 @@ def write_report(index: Index, output: Path, settings: ReportSettings | None = N
     for repair in values["repairs"]:
         pictures.take([[row["id"] for row in rows] for rows in repair["affected"].values()])
     data = _render(values, pictures)
-    with disk_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with replace_file(output) as file:
-            file.write(data)
+    with disk_errors(output), replace_file(output) as file:
+        file.write(data)
     return len(data)
 
 

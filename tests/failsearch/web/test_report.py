@@ -13,7 +13,7 @@ from tests.support.pictures import encode, noise
 
 
 def test_a_report_needs_nothing_else(hostile_index: Path, tmp_path: Path) -> None:
-    out = tmp_path / "made" / "report.html"
+    out = tmp_path / "report.html"
     size = write_report(failsearch.open(hostile_index), out)
     text = out.read_text(encoding="utf-8")
     assert len(text.encode()) == size
@@ -44,8 +44,10 @@ def test_large_thumbnails_are_made_smaller() -> None:
 
 def test_a_place_that_cannot_be_written_is_said(hostile_index: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write"):
-        write_report(failsearch.open(hostile_index), tmp_path / "file" / "report.html")
+    for folder in ("file", "absent"):
+        with pytest.raises(StoreError, match="cannot write"):
+            write_report(failsearch.open(hostile_index), tmp_path / folder / "report.html")
+    assert not (tmp_path / "absent").exists()
 
 
 def test_a_folder_is_no_report(hostile_index: Path, tmp_path: Path) -> None:
