@@ -167,7 +167,7 @@ def brush_ms(client: httpx.Client, token: dict[str, str], sample: str) -> float:
     view = client.get("/api/explanation", params={"id": sample}).json()
     region = np.zeros((view["height"], view["width"]), bool)
     region[: view["height"] // 2, : view["width"] // 2] = True
-    mask = base64.b64encode(np.packbits(region)).decode()
+    mask = base64.b64encode(np.packbits(region).tobytes()).decode()
     body = {"id": sample, "mask": mask, "width": view["width"], "height": view["height"]}
     return statistics.median(
         timed(lambda: client.post("/api/mask", json=body, headers=token)) for _ in range(REPEATS)

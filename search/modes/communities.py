@@ -25,7 +25,7 @@ def communities(
     Args:
         features: unit features float32 [n, d].
         settings: neighbours, resolution, min_size, min_support and seed are used.
-        progress: shows how many samples were compared.
+        progress: shows how many samples were compared, and that they are being grouped.
 
     Returns:
         group of each sample, int64 [n], 0 for the largest; -1 for samples in groups below
@@ -38,7 +38,9 @@ def communities(
         counted = _counted_in_rows(n, tracker)
         indices, scores = knn_graph(features, settings.neighbours, progress=counted)
     weights = np.where(indices < 0, 0, np.maximum(np.nan_to_num(scores), 0))
-    groups = _louvain(indices, weights, settings)
+    with progress("Grouping failures", 1, 0) as tracker:
+        groups = _louvain(indices, weights, settings)
+        tracker.advance(1)
     return _keep_supported(groups, indices, weights, settings)
 
 

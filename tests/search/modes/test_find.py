@@ -74,6 +74,7 @@ def test_every_sample_that_is_read_is_counted(planted: Store) -> None:
     assert progress.told == [
         ("Reading failures", 2 * failures),
         ("Comparing failures", failures),
+        ("Grouping failures", 1),
         ("Describing modes", planted.count()),  # few enough for all that are right to be looked at
     ]
     progress = Recorder()
