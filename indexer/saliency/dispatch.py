@@ -23,9 +23,8 @@ from .products import (
     taps_rowsum,
 )
 
-FEW_POSITIONS = 200
+FEW_POSITIONS = 400
 """Up to this many positions, a product per tap costs less than a library call per sample."""
-FEW_DEPTHWISE_POSITIONS = 400
 MANY_TAPS = 16
 """From this many taps on, a depthwise layer's positions make a kernel for oneDNN."""
 WIDE_MAP = 64 * 64
@@ -131,7 +130,7 @@ class Dispatcher:
         if depthwise and conv.taps >= MANY_TAPS and onednn(x):
             rowsum = partial(correlation_rowsum, conv=conv)
             return Path("correlation", f"{conv.taps} taps at {P} positions", rowsum)
-        if (FEW_DEPTHWISE_POSITIONS if depthwise else FEW_POSITIONS) < P and not x.is_cuda:
+        if P > FEW_POSITIONS and not x.is_cuda:
             return Path("loop", f"{P} positions", looped)
         if depthwise:
             rowsum = partial(depthwise_rowsum, conv=conv)
