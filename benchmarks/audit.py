@@ -80,7 +80,6 @@ def _deep_beliefs(case: Case, shares: np.ndarray, few: np.ndarray) -> dict[str, 
 
     def look(positions: np.ndarray, pair: int) -> np.ndarray:
         made = case.copies[2 * pair : 2 * pair + 2, few[positions]]
-        assert np.isfinite(made).all(), "a copy is asked for that was not made"
         return trusted(made, logits[positions])
 
     shown = look_closer(look, logits, near, given)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.special import log_softmax
 from torch import Tensor
 
@@ -21,15 +20,12 @@ from benchmarks.planted.training import BATCH, to_tensor
 from failsearch.altered import PAIRS, SecondLook, copies
 from indexer.schema import EMBEDDING, ID, LOGITS
 from indexer.store import Store
-from search.audit.belief import believe, suggest
 from search.audit.labels import DEEP_CANDIDATES
 from search.modes.evidence import dense
 
 RATES = (0.01, 0.05, 0.1)
 COPIES = 2 * len(PAIRS)
-"""Of a candidate; also part of the names of files in the cache."""
-LIKELIEST = 4
-"""One candidate in so many has more than two pairs kept; an audit asks for a third of these."""
+"""Of every candidate; also part of the names of files in the cache."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +39,7 @@ class Case:
         right: int64 [n].
         given: int64 [n].
         rows: of the deep audit's candidates, those of highest loss, int64 [m].
-        copies: logits of all pairs of altered copies of these, float32 [COPIES, m, C]; NaN where
-            no deep audit needs them.
+        copies: logits of all pairs of altered copies of these, float32 [COPIES, m, C].
     """
 
     name: str
@@ -125,6 +120,10 @@ def _write(path: Path, model: Any, x: Tensor, right: np.ndarray, given: np.ndarr
     """Keep what a model says of its training images x [n, 3, H, W] and of altered copies."""
     logits, embeddings = memorised.outputs(model, x)
     rows = candidates(logits, given, DEEP_CANDIDATES)
+    made = [
+        np.concatenate([copies(model, batch, pair) for pair in range(len(PAIRS))])
+        for batch in x[rows].split(BATCH)
+    ]
     np.savez(
         path,
         logits=logits,
@@ -132,26 +131,8 @@ def _write(path: Path, model: Any, x: Tensor, right: np.ndarray, given: np.ndarr
         right=right,
         given=given,
         rows=rows,
-        copies=_copies(model, x[rows], logits[rows], given[rows]),
+        copies=np.concatenate(made, axis=1),
     )
-
-
-def _copies(model: Any, x: Tensor, logits: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Return logits of the first two pairs of copies of all, of the others of the likeliest."""
-
-    def shown(images: Tensor, pairs: range) -> np.ndarray:
-        parts = [
-            np.concatenate([copies(model, batch, pair) for pair in pairs])
-            for batch in images.split(BATCH)
-        ]
-        return np.concatenate(parts, axis=1)
-
-    first = shown(x, range(2))
-    given_p, _ = suggest(believe(logits, None, given, first)[0], given)
-    likeliest = np.argsort(given_p, kind="stable")[: len(given) // LIKELIEST]
-    further = np.full((COPIES - len(first), *logits.shape), np.nan, np.float32)
-    further[:, likeliest] = shown(x[torch.from_numpy(likeliest)], range(2, len(PAIRS)))
-    return np.concatenate([first, further])
 
 
 def _read(name: str, path: Path) -> Case:
