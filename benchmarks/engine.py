@@ -12,7 +12,8 @@ from a process per step: the largest resident size in the step beyond that befor
 relative Frobenius distances from the float64 reference. A run replaces what the results hold of its
 models at its number of threads, but for the ways of others that it leaves out: those keep what they
 had, relative to the plain step beside them. Every model has a process of its own: memory that one
-model leaves behind spares the next one's steps page faults, and plain steps have more of them.
+model leaves behind spares the next one's steps page faults, and plain steps have more of them. With
+`--keep-memory` no step has any, as in `failsearch index`.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -142,7 +144,14 @@ def errors(subject: Subject, ways: dict[str, Way]) -> dict[str, float]:
     }
 
 
-def measure(subject: Subject, threads: int, rounds: int, peers: list[str], few: int) -> Figures:
+def _allocation(keep: bool) -> AbstractContextManager[None]:
+    """Return the manner of freeing memory: of the C library, or of `failsearch index`."""
+    return kept_memory() if keep else nullcontext()
+
+
+def measure(
+    subject: Subject, threads: int, rounds: int, peers: list[str], few: int, keep: bool
+) -> Figures:
     """Measure everything about one model."""
     model = subject.build()
     images, labels = subject.data()
@@ -157,7 +166,7 @@ def measure(subject: Subject, threads: int, rounds: int, peers: list[str], few: 
     }
     load = os.getloadavg()[0]
     turns = dict.fromkeys(own, rounds) | {name: min(few, rounds) for name in others}
-    with kept_memory():
+    with _allocation(keep):
         seconds = time_interleaved(calls, turns)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     fastest = min(PLAIN, key=medians.__getitem__)
@@ -167,6 +176,7 @@ def measure(subject: Subject, threads: int, rounds: int, peers: list[str], few: 
         "units": subject.units,
         "batch": subject.batch,
         "threads": threads,
+        "memory_kept": keep,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "load_at_start": load,
         "images": count,
@@ -177,7 +187,7 @@ def measure(subject: Subject, threads: int, rounds: int, peers: list[str], few: 
         "failures": failures,
         "errors": errors(subject, judged),
         "peak_bytes": {
-            name: peak_memory(subject, name, threads) for name in (fastest, *finals(threads))
+            name: peak_memory(subject, name, threads, keep) for name in (fastest, *finals(threads))
         },
     }
 
@@ -189,15 +199,15 @@ def _ratios(count: dict[str, int], medians: dict[str, float]) -> dict[str, float
     return {name: rate / plain for name, rate in rates.items()}
 
 
-def peak_memory(subject: Subject, way: str, threads: int) -> int:
+def peak_memory(subject: Subject, way: str, threads: int, keep: bool) -> int:
     """Return the bytes that the first step of a process takes beyond what was resident."""
     command = [sys.executable, "-m", "benchmarks.engine", "--models", subject.name]
-    command += ["--threads", str(threads), "--only-memory", way]
+    command += ["--threads", str(threads), "--only-memory", way, *["--keep-memory"] * keep]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout)["peak_bytes"]
 
 
-def _measure_memory(subject: Subject, name: str, threads: int) -> int:
+def _measure_memory(subject: Subject, name: str, threads: int, keep: bool) -> int:
     model = subject.build()
     way = own_ways(model, subject.units, threads)[name]
     images, labels = subject.data()
@@ -206,7 +216,7 @@ def _measure_memory(subject: Subject, name: str, threads: int) -> int:
     small(images[:1, :, :16, :16]).sum().backward()
     memory.start_peak()
     before = memory.resident()
-    with kept_memory():
+    with _allocation(keep):
         way(images, labels)
     return memory.peak() - before
 
@@ -214,8 +224,8 @@ def _measure_memory(subject: Subject, name: str, threads: int) -> int:
 def record(out: Path, figures: Figures) -> Figures:
     """Put one model's figures into the results, in place of those of an earlier run."""
     runs = json.loads(out.read_text(encoding="utf-8"))["runs"] if out.exists() else []
-    key = (figures["model"], figures["threads"])
-    before = [run for run in runs if (run["model"], run["threads"]) == key]
+    key = ("model", "threads", "memory_kept")
+    before = [run for run in runs if all(run[part] == figures[part] for part in key)]
     runs = [run for run in runs if run not in before] + [_with_peers(figures, *before)]
     order = list(SUBJECTS)
     runs.sort(key=lambda run: (run["threads"], order.index(run["model"])))
@@ -246,6 +256,9 @@ def main() -> None:
     parser.add_argument("--peer-rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/engine.json"))
     parser.add_argument("--page", type=Path, default=Path("benchmarks/engine.md"))
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="free memory as `failsearch index` does"
+    )
     parser.add_argument("--table", action="store_true", help="only write the page anew")
     parser.add_argument("--only-memory", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -253,11 +266,9 @@ def main() -> None:
     warnings.simplefilter("ignore")  # hooks and fallbacks of other libraries
     subjects = [SUBJECTS[name] for name in options.models.split(",")]
     if options.only_memory:
-        print(
-            json.dumps(
-                {"peak_bytes": _measure_memory(subjects[0], options.only_memory, options.threads)}
-            )
-        )
+        way = options.only_memory
+        peak = _measure_memory(subjects[0], way, options.threads, options.keep_memory)
+        print(json.dumps({"peak_bytes": peak}))
         return
     peers = [name for name in options.peers.split(",") if name]
     if len(subjects) > 1 and not options.table:
@@ -265,7 +276,14 @@ def main() -> None:
             command = [sys.executable, "-m", "benchmarks.engine", *sys.argv[1:]]
             subprocess.run([*command, "--models", subject.name], check=True, stdout=sys.stderr)
     elif not options.table:
-        figures = measure(subjects[0], options.threads, options.rounds, peers, options.peer_rounds)
+        figures = measure(
+            subjects[0],
+            options.threads,
+            options.rounds,
+            peers,
+            options.peer_rounds,
+            options.keep_memory,
+        )
         record(options.out, figures)
         print(json.dumps({"model": subjects[0].name, **figures["ratios"]}), file=sys.stderr)
     page = table(json.loads(options.out.read_text(encoding="utf-8")))

@@ -53,11 +53,14 @@ def finals(threads: int) -> dict[str, str]:
 
 def table(result: Figures) -> str:
     """Return the page in Markdown."""
-    runs = result["runs"]
+    runs = [run for run in result["runs"] if not run["memory_kept"]]
+    kept = [run for run in result["runs"] if run["memory_kept"]]
     parts = [_preface(result["machine"])]
     for threads in sorted({run["threads"] for run in runs}):
         of_model = {run["model"]: run for run in runs if run["threads"] == threads}
         parts.append(_of_threads(threads, of_model))
+    if kept:
+        parts.append(_of_kept_memory(kept))
     parts.append(_remarks_on_limits(result["machine"], runs))
     return "\n".join(parts)
 
@@ -90,14 +93,16 @@ The rows of the engine are the steps of its way, the default last:
 - *Row sums by kernels*: compiled products whose magnitudes are summed in registers, 3x3 ones by
   Winograd's algorithm.
 - *Passes by kernels*: forward pass and input gradient of wide 3x3 layers by Winograd's algorithm,
-  of 1x1 and linear layers where the compiled product is faster than the library's.
+  which on small maps transforms weights as they are needed and never writes them; of 1x1 and linear
+  layers where the compiled product is faster than the library's.
 - *Fused activations*: the layer that computes the gradient of a ReLU's or GELU's output multiplies
   the activation's derivative on, and adds the gradient of a residual branch, before it writes it;
   GELU and its derivative come from one pass.
 - *Folding*: BatchNorms are absorbed by the convolutions before them.
-- *Parts*: each of several threads takes a part of the batch through the whole pass, where every
-  part uses the weights often enough: of the batches here, those of resnet18@224, ConvNeXt and ViT,
-  and without a compiler, where nothing packs weights, of ResNet-50.
+- *Parts*: threads take parts of the batch through the whole pass, where every part uses the
+  weights often enough: of the batches here, those of resnet18@224, ConvNeXt and ViT, and without a
+  compiler, where nothing packs weights, of ResNet-50. Where half a part would do, as for ViT, there
+  are twice as many parts, one after another: that is about as fast and takes half the memory.
 """
 
 
@@ -129,6 +134,27 @@ def _of_threads(threads: int, runs: dict[str, Figures]) -> str:
     remarks = _remarks(models, missing, runs)
     lines += ["", *remarks, ""] if remarks else [""]
     return "\n".join(lines)
+
+
+def _of_kept_memory(runs: list[Figures]) -> str:
+    """Return the table of what is left of the ratios where no step waits for memory."""
+    lines = [_KEPT, *_grid(list(MODELS))]
+    for threads in sorted({run["threads"] for run in runs}):
+        of_model = {run["model"]: run for run in runs if run["threads"] == threads}
+        for way, title in finals(threads).items():
+            cells = [_ratio(way, of_model[m]) if m in of_model else "–" for m in MODELS]
+            lines.append(_row(f"{title}, {threads} thread{'s' if threads > 1 else ''}", cells))
+    return "\n".join([*lines, ""])
+
+
+_KEPT = """### With memory kept
+
+    python -m benchmarks.engine --keep-memory    # and --threads 2
+
+The same throughput over the plain step's where neither gives freed memory back to the system, as
+`failsearch index` has it (`indexer/allocation.py`). Both are faster then, and figures steadier; a
+plain step, which allocates more, gains more.
+"""
 
 
 def _titles(threads: int) -> dict[str, str]:
@@ -200,11 +226,12 @@ def _remarks_on_limits(machine: Figures, runs: list[Figures]) -> str:
 - **ResNet-50.** Its 1x1 and strided layers, most of its multiplications, have no cheaper algorithm
   and run near the processor's peak; Winograd's reaches the thirteen 3x3 layers of stride 1 only.
   Masks of ReLUs and sums of residual gradients, written along with input gradients, save little.
-  Its batch is too small to have parts, each of which would pack 23 million weights for itself: of
-  two threads one rests while Python goes from layer to layer.
-- **ConvNeXt.** There is no BatchNorm to fold and no 3x3 layer. Forward passes and input gradients
-  are two thirds of the multiplications, and those of a plain step; what is gained comes from the
-  weight gradients and from GELU.
+  Two threads are held up where both read and write large maps: one has 1.33 times the throughput
+  of its plain step. Parts of four images bring as much as they cost.
+- **ConvNeXt and MobileNet**, which meet their goals or stay near them: there is no 3x3 layer but
+  the stem, and ConvNeXt has no BatchNorm to fold. Forward passes and input gradients are two thirds
+  of the multiplications, and those of a plain step; what is gained comes from the weight gradients,
+  from activations and from folding.
 
 Runs that are repeated differ by some hundredths, at times by a tenth. ViT shows how much: it has no
 BatchNorm to fold, so that the row of folding and the one before it compute the same. Part of it are
