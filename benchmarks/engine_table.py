@@ -95,9 +95,9 @@ The rows of the engine are the steps of its way, the default last:
 - *Passes by kernels*: forward pass and input gradient of wide 3x3 layers by Winograd's algorithm,
   which on small maps transforms weights as they are needed and never writes them; of 1x1 and linear
   layers where the compiled product is faster than the library's.
-- *Fused activations*: the layer that computes the gradient of a ReLU's or GELU's output multiplies
+- *Fused activations*: the layer that computes the gradient of an activation's output multiplies
   the activation's derivative on, and adds the gradient of a residual branch, before it writes it;
-  GELU and its derivative come from one pass.
+  GELU, SiLU and Hardswish come with their derivatives from one pass.
 - *Folding*: BatchNorms are absorbed by the convolutions before them.
 - *Parts*: threads take parts of the batch through the whole pass, where every part uses the
   weights often enough: of the batches here, those of resnet18@224, ConvNeXt and ViT, and without a

@@ -1,10 +1,10 @@
 """Activations and sums whose gradients cost no pass through memory of their own.
 
 The gradient of an activation is the gradient of its output times a tensor: a ReLU's mask, or the
-derivative of GELU. Where the graph of a pass shows that only layers and sums take the output, the
-last of them to send its gradient back multiplies it with that tensor while it still has it in
-registers, having added what the others sent before. The activation's own backward then passes the
-finished gradient on.
+derivative of a smooth one. Where the graph of a pass shows that only layers and sums take the
+output, the last of them to send its gradient back multiplies it with that tensor while it still has
+it in registers, having added what the others sent before. The activation's own backward then passes
+the finished gradient on.
 
 A pass goes through three steps: its activations are replaced by functions of this file while the
 model runs; `connect` reads off the graph which of them can be served in that way; and `send` is
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .kernels import activations
+from .kernels.activations import Curve, activate
 from .kernels.finish import NOTHING, Finish, Gate, finish_
 
 _MAKERS = ("MaxPool2DWithIndicesBackward0",)
@@ -26,7 +26,7 @@ _MAKERS = ("MaxPool2DWithIndicesBackward0",)
 
 
 class _Activation(torch.autograd.Function):
-    """What both activations share.
+    """What all activations share.
 
     A node's `waits` counts the gradients that are still to be sent, None where not all will be;
     `pending` is the sum of those that were; `owned` says that the gradient that arrives may be
@@ -68,13 +68,16 @@ class _Relu(_Activation):
         return y
 
 
-class _Gelu(_Activation):
+class _Smooth(_Activation):
     gate = Gate.FACTOR
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, _: bool):
-        y, derivative = activations.gelu(x)
-        _Gelu.prepare(ctx, derivative)
+    def forward(ctx: Any, x: Tensor, how: tuple[Curve, bool]):
+        curve, in_place = how
+        y, derivative = activate(x, curve, in_place=in_place)
+        if in_place:
+            ctx.mark_dirty(x)
+        _Smooth.prepare(ctx, derivative)
         return y
 
 
@@ -100,7 +103,7 @@ class _Sum(torch.autograd.Function):
 
 
 # The classes of their nodes in the graph: made by a metaclass, unknown to type checkers.
-_ACTIVATIONS: tuple[type, ...] = tuple(vars(kind)["_backward_cls"] for kind in (_Relu, _Gelu))
+_ACTIVATIONS: tuple[type, ...] = tuple(vars(kind)["_backward_cls"] for kind in (_Relu, _Smooth))
 
 
 def relu(x: Tensor, in_place: bool) -> Tensor:
@@ -108,9 +111,9 @@ def relu(x: Tensor, in_place: bool) -> Tensor:
     return _Relu.apply(x, in_place)  # type: ignore[return-value]
 
 
-def gelu(x: Tensor) -> Tensor:
-    """Apply GELU, with the error function, to what `takes` accepts."""
-    return _Gelu.apply(x, False)  # type: ignore[return-value]
+def smooth(x: Tensor, curve: Curve, in_place: bool) -> Tensor:
+    """Apply a smooth activation to what `takes` accepts."""
+    return _Smooth.apply(x, (curve, in_place))  # type: ignore[return-value]
 
 
 def add(a: Tensor, b: Tensor, in_place: bool) -> Tensor | None:

@@ -22,12 +22,14 @@ from torch.overrides import TorchFunctionMode
 from .derived import sources
 from .dispatch import Dispatcher
 from .folding import Consumers, Normalization, worth_folding
-from .gates import add, gelu, relu, send, takes
+from .gates import add, relu, send, smooth, takes
+from .kernels.activations import Curve
 from .kernels.finish import Finish
 from .products import Geometry, convolve, live_tokens
 from .tally import Call, Tally
 
 _RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
+_SMOOTH = {F.silu: Curve.SILU, F.hardswish: Curve.HARDSWISH}
 _SUMS = (torch.add, Tensor.add, Tensor.__add__, Tensor.add_, Tensor.__iadd__)
 _IN_PLACE = (F.relu_, torch.relu_, Tensor.relu_, Tensor.add_, Tensor.__iadd__)
 
@@ -165,10 +167,11 @@ class Interceptor(TorchFunctionMode):
         if not tensors or not isinstance(args[0], Tensor) or not takes(args[0]):
             return None
         if func in _RELUS:
-            in_place = func in _IN_PLACE or kwargs.get("inplace", args[1:] == (True,))
-            return relu(args[0], bool(in_place))
+            return relu(args[0], func in _IN_PLACE or _in_place(args, kwargs))
+        if func in _SMOOTH:
+            return smooth(args[0], _SMOOTH[func], _in_place(args, kwargs))
         if func is F.gelu and len(args) == 1 and kwargs.get("approximate", "none") == "none":
-            return gelu(args[0])
+            return smooth(args[0], Curve.GELU, False)
         if func in _SUMS and len(args) == 2 and not kwargs and isinstance(args[1], Tensor):
             return add(*args, func in _IN_PLACE)
         return None
@@ -269,6 +272,10 @@ class Interceptor(TorchFunctionMode):
             elif isinstance(argument, (tuple, list)) and self._from_pixels(argument):
                 return True
         return False
+
+
+def _in_place(args: tuple, kwargs: dict) -> bool:
+    return bool(kwargs.get("inplace", args[1:] == (True,)))
 
 
 def _geometry(x, weight, stride, padding, dilation, groups) -> tuple[Tensor, Geometry]:

@@ -90,6 +90,16 @@ class Smooth(Net):
         return self.three(F.gelu(self.one(F.gelu(x))))
 
 
+class Swish(Net):
+    def middle(self, x):
+        return self.three(F.silu(self.one(F.silu(x)), inplace=True))
+
+
+class Hardswish(Net):
+    def middle(self, x):
+        return self.three(F.hardswish(self.one(F.hardswish(x)), True))
+
+
 class View(Net):
     def middle(self, x):
         return self.one(F.relu(x[:, :, 1:]))
@@ -104,8 +114,8 @@ class Detached(Net):
 
 
 KINDS = [
-    Net, InPlace, TwoLayers, Residual, SumLast, AddedToItself, Pooled, Stranger, Tanh, Smooth, View,
-    Detached,
+    Net, InPlace, TwoLayers, Residual, SumLast, AddedToItself, Pooled, Stranger, Tanh, Smooth,
+    Swish, Hardswish, View, Detached,
 ]  # fmt: skip
 
 
@@ -121,7 +131,9 @@ def test_profiles_are_those_of_plain_autograd(kind) -> None:
     torch.testing.assert_close(output.logits, model(images).detach())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "convnext_atto", "mobilenetv3_small_050", "efficientnet_b0"]
+)
 def test_whole_models(name) -> None:
     torch.manual_seed(0)
     model = randomize(timm.create_model(name, num_classes=10)).eval()

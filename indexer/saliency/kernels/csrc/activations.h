@@ -1,7 +1,4 @@
-// GELU, x Phi(x) with the normal distribution Phi, and its derivative Phi(x) + x phi(x) at once.
-//
-// Both need one exponential: the tail is Q(a) = 1 - Phi(a) = exp(-a^2/2) t R(t) for a >= 0, with
-// t = 1 / (1 + kSlope a) and a polynomial R, and the density phi(a) = exp(-a^2/2) / sqrt(2 pi).
+// Activations x w(x) and their derivatives w(x) + x w'(x) at once, which share what is expensive.
 #pragma once
 
 #include "finish.h"
@@ -38,6 +35,9 @@ struct Activation {
   Vector value, derivative;
 };
 
+// w is the normal distribution Phi. Phi and its density need one exponential: the tail is
+// 1 - Phi(a) = exp(-a^2/2) t R(t) for a >= 0, with t = 1 / (1 + kSlope a) and a polynomial R, and
+// the density exp(-a^2/2) / sqrt(2 pi).
 inline Activation gelu(Vector x) {
   // Fitted for the least error of Phi in the maximum: 7e-9.
   constexpr float kTail[] = {0.109709168f,  0.109701265f, 0.101657801f,  0.0819109435f, 0.078828512f,
@@ -50,16 +50,39 @@ inline Activation gelu(Vector x) {
   return {x * phi, phi + x * bell * kDensity};
 }
 
-// y = gelu(x) and its derivative, for `length` values; `derivative` may be x itself.
-inline void gelu_all(const float* x, Index length, Index threads, float* y, float* derivative) {
+// w is the logistic function.
+inline Activation silu(Vector x) {
+  const Vector one = constant(1.0f), e = exponential(-absolute(x));
+  const Vector smaller = e / (one + e), w = x < 0.0f ? smaller : one - smaller;
+  return {x * w, w + x * w * (one - w)};
+}
+
+// w rises from 0 at -3 to 1 at 3.
+inline Activation hardswish(Vector x) {
+  const Vector zero = {}, one = constant(1.0f), ramp = (x + 3.0f) * (1 / 6.0f);
+  const Vector w = ramp <= 0.0f ? zero : ramp >= 1.0f ? one : ramp;
+  const Vector slope = x * (1 / 3.0f) + 0.5f;
+  return {x * w, x <= -3.0f ? zero : x >= 3.0f ? one : slope};
+}
+
+// y = activation(x) and its derivative, for `length` values; either may overwrite x.
+template <Activation (*activation)(Vector)>
+void activate(const float* x, Index length, Index threads, float* y, float* derivative) {
 #pragma omp parallel for num_threads(static_cast<int>(threads))
   for (Index from = 0; from < length; from += kStretch)
     for (Index i = from; i < min(from + kStretch, length); i += kLanes) {
       const Index lanes = min(kLanes, length - i);
-      const Activation result = gelu(load_part(x + i, lanes));
+      const Activation result = activation(load_part(x + i, lanes));
       store_part(y + i, result.value, lanes);
       store_part(derivative + i, result.derivative, lanes);
     }
+}
+
+inline void activate(Curve curve, const float* x, Index length, Index threads, float* y,
+                     float* derivative) {
+  const auto run = curve == kGelu ? activate<gelu> : curve == kSilu ? activate<silu>
+                                                                    : activate<hardswish>;
+  run(x, length, threads, y, derivative);
 }
 
 }  // namespace

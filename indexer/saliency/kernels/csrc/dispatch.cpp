@@ -7,10 +7,11 @@
   int convolve_##path(const Convolution&, const Finish&, const float*, const float*, float*);   \
   int pixelwise_##path(const Pixelwise&, const Finish&, const float*, const float*, float*);    \
   void finish_##path(const Finish&, Index, Index, float*);                                      \
-  void gelu_##path(const float*, Index, Index, float*, float*);
+  void activate_##path(Curve, const float*, Index, Index, float*, float*);
 
 #define ROWSUM_FUNCTIONS(path) \
-  dense_##path, depthwise_##path, convolve_##path, pixelwise_##path, finish_##path, gelu_##path
+  dense_##path, depthwise_##path, convolve_##path, pixelwise_##path, finish_##path, \
+      activate_##path
 
 ROWSUM_DECLARE(portable)
 #ifdef ROWSUM_X86
@@ -36,7 +37,7 @@ struct Path {
   Convolve convolve;
   MultiplyPixels pixelwise;
   FinishAll finish;
-  Gelu gelu;
+  Activate activate;
 };
 
 // Fastest first: the order in which cpu.py tries them.
@@ -94,9 +95,10 @@ __attribute__((visibility("default"))) void finish_values(int path, const Finish
   kPaths[path].finish(*finish, length, threads, y);
 }
 
-__attribute__((visibility("default"))) void gelu_values(int path, const float* x, Index length,
-                                                        Index threads, float* y,
-                                                        float* derivative) {
-  kPaths[path].gelu(x, length, threads, y, derivative);
+__attribute__((visibility("default"))) void activate_values(int path, Index curve,
+                                                            const float* x, Index length,
+                                                            Index threads, float* y,
+                                                            float* derivative) {
+  kPaths[path].activate(static_cast<Curve>(curve), x, length, threads, y, derivative);
 }
 }

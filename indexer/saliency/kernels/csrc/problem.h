@@ -6,7 +6,7 @@
 using Index = std::int64_t;
 
 // Counts changes of the structures and functions below; library.py takes no other library.
-constexpr int kInterface = 3;
+constexpr int kInterface = 4;
 
 // A convolution's input and output gradient: sizes in elements, strides in floats.
 // cpu.py mirrors this structure field by field.
@@ -58,6 +58,9 @@ struct Finish {
   Index gate;
 };
 
+// Activations. Mirrored by activations.py.
+enum Curve : Index { kGelu = 0, kSilu = 1, kHardswish = 2 };
+
 enum Status : int { kDone = 0, kOutOfMemory = 1 };
 
 // Writes out[b * out_channels + o] = sum over the weights w of filter o of |d loss_b / d w|.
@@ -71,5 +74,6 @@ using MultiplyPixels = int (*)(const Pixelwise&, const Finish&, const float* x,
                                const float* weight, float* y);
 // Finishes `length` values in place.
 using FinishAll = void (*)(const Finish&, Index length, Index threads, float* y);
-// Writes y = gelu(x) and its derivative.
-using Gelu = void (*)(const float* x, Index length, Index threads, float* y, float* derivative);
+// Writes an activation of x and its derivative.
+using Activate = void (*)(Curve curve, const float* x, Index length, Index threads, float* y,
+                          float* derivative);

@@ -30,7 +30,7 @@ void ROWSUM_NAME(finish_, ROWSUM_PATH)(const Finish& f, Index length, Index thre
   finish_all(f, length, threads, y);
 }
 
-void ROWSUM_NAME(gelu_, ROWSUM_PATH)(const float* x, Index length, Index threads, float* y,
-                                     float* derivative) {
-  gelu_all(x, length, threads, y, derivative);
+void ROWSUM_NAME(activate_, ROWSUM_PATH)(Curve curve, const float* x, Index length, Index threads,
+                                         float* y, float* derivative) {
+  activate(curve, x, length, threads, y, derivative);
 }
