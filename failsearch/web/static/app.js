@@ -75,23 +75,46 @@ function moveInGallery(event) {
   target.focus();
 }
 
-/** n and p turn pages; g and a letter opens a page, f focuses the first filter. */
+const SWITCH = "failsearch-letter-keys";
+const letters = document.getElementById("letters");
+letters.checked = remembered() !== "off";
+letters.parentElement.hidden = false;
+letters.addEventListener("change", () => remembered(letters.checked ? "on" : "off"));
+
+/** Read, or set, whether letters are shortcuts; without storage it holds for the page alone. */
+function remembered(value) {
+  try {
+    if (value !== undefined) localStorage.setItem(SWITCH, value);
+    return localStorage.getItem(SWITCH);
+  } catch {
+    return null;
+  }
+}
+
+/** The key of a shortcut: none in a field or with a modifier, and no character where those are off. */
+export function shortcutKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return "";
+  if (event.target.closest("input, select, textarea, [contenteditable]")) return "";
+  return event.key.length === 1 && !letters.checked ? "" : event.key;
+}
+
+/** n and p turn pages; g and a letter opens a page, / focuses the first field. */
 let pendingGo = false;
 const PAGES = { o: "/", f: "/failures", s: "/search", m: "/modes", p: "/map", a: "/audit", r: "/repairs" };
 
 function shortcut(event) {
-  if (event.target.closest("input, select, textarea, [contenteditable]")) return;
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (pendingGo && PAGES[event.key]) {
+  const key = shortcutKey(event);
+  if (!key) return;
+  if (pendingGo && PAGES[key]) {
     event.preventDefault(); // the letter means no decision on a page that has keys of its own
-    location.href = PAGES[event.key];
-  } else if (event.key === "n") document.querySelector('a[rel="next"]')?.click();
-  else if (event.key === "p") document.querySelector('a[rel="prev"]')?.click();
-  else if (event.key === "/") {
+    location.href = PAGES[key];
+  } else if (key === "n") document.querySelector('a[rel="next"]')?.click();
+  else if (key === "p") document.querySelector('a[rel="prev"]')?.click();
+  else if (key === "/") {
     event.preventDefault();
     document.querySelector("main form input, main form select")?.focus();
   }
-  pendingGo = event.key === "g";
+  pendingGo = key === "g";
 }
 
 document.addEventListener("keydown", moveInGallery);

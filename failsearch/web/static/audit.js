@@ -1,6 +1,6 @@
 // The review queue: one key a decision.
 
-import { attempt, call } from "./app.js";
+import { attempt, call, shortcutKey } from "./app.js";
 import "./job.js";
 
 const entries = [...document.querySelectorAll(".finding")];
@@ -43,21 +43,21 @@ for (const entry of entries) {
 const STEPS = { j: 1, k: -1, ArrowDown: 1, ArrowUp: -1 };
 const KEYS = { f: "fine", b: "ambiguous", x: "not an image" };
 document.addEventListener("keydown", (event) => {
-  if (event.defaultPrevented || event.target.closest("input, select, textarea")) return;
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const key = shortcutKey(event);
+  if (event.defaultPrevented || !key) return;
   const entry = current();
   // Arrows scroll through findings without a decision, and move among the pictures of one.
   const arrows = entry?.dataset.id && entry === document.activeElement;
-  const step = STEPS[event.key];
-  if (step && (arrows || !event.key.startsWith("Arrow"))) {
+  const step = STEPS[key];
+  if (step && (arrows || !key.startsWith("Arrow"))) {
     event.preventDefault();
     move(step);
     return;
   }
   if (!entry?.dataset.id) return;
-  const wrong = entry.querySelectorAll('[data-verdict="wrong label"]')[Number(event.key) - 1];
+  const wrong = entry.querySelectorAll('[data-verdict="wrong label"]')[Number(key) - 1];
   if (wrong) decide(entry, "wrong label", wrong.dataset.right);
-  else if (KEYS[event.key]) decide(entry, KEYS[event.key]);
+  else if (KEYS[key]) decide(entry, KEYS[key]);
 });
 
 if (left) entries[0].focus({ preventScroll: true });

@@ -1,6 +1,6 @@
 // The search page: an image of one's own, and searching by what one likes.
 
-import { attempt, call, element, taken } from "./app.js";
+import { attempt, call, element, shortcutKey, taken } from "./app.js";
 
 const form = document.getElementById("by-image");
 const drop = document.getElementById("drop");
@@ -81,7 +81,7 @@ for (const button of document.querySelectorAll(".like")) {
 }
 document.addEventListener("keydown", (event) => {
   const like = document.activeElement?.closest?.("li")?.querySelector(".like");
-  if (event.key === "l" && like && !event.ctrlKey && !event.metaKey) toggle(like);
+  if (like && shortcutKey(event) === "l") toggle(like);
 });
 search?.addEventListener("click", () => {
   const values = new URLSearchParams(new FormData(document.getElementById("by-id")));

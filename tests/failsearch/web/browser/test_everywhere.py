@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from indexer.schema import SAMPLES
+from search.audit.decisions import read_decisions
 
 from ..conftest import HOSTILE, make_hostile_index
 from .conftest import Server
@@ -96,6 +97,26 @@ def test_pages_and_pictures_are_reached_by_keyboard(page: "Page", hostile: Serve
     page.wait_for_url(re.compile("page=2"))
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.name") == "among"
+
+
+def test_letters_can_be_switched_off_as_shortcuts(page: "Page", hostile: Server) -> None:
+    page.goto(hostile.address + "/failures?among=all&sort=id")
+    page.get_by_label("Letters are shortcuts").uncheck()
+    page.reload()
+    for key in ("n", "/", "g", "m"):
+        page.keyboard.press(key)
+    assert page.evaluate("document.activeElement === document.body")
+    page.goto(hostile.address + "/audit")
+    page.locator(".finding:focus").wait_for()
+    for key in ("1", "x", "ArrowDown"):
+        page.keyboard.press(key)
+    assert page.locator(".finding").nth(1).evaluate("one => one === document.activeElement")
+    assert read_decisions(hostile.store) == {}
+    page.get_by_label("Letters are shortcuts").check()
+    page.goto(hostile.address)
+    page.keyboard.press("g")
+    page.keyboard.press("m")
+    page.wait_for_url(hostile.address + "/modes")
 
 
 def test_a_lost_server_is_said(page: "Page", hostile: Server) -> None:
