@@ -13,12 +13,13 @@ from urllib.error import URLError
 import timm
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError
 from timm.models import get_pretrained_cfg, is_model, save_for_hf
 from torch import nn
 
 from .class_names import model_class_names
-from .durability import disk_errors
-from .errors import IncompatibleIndexError, ModelError
+from .durability import disk_errors, explain
+from .errors import IncompatibleIndexError, ModelError, StoreError
 from .factories import call_factory, is_factory
 from .hub import hub_access
 from .manifest import Manifest
@@ -197,12 +198,19 @@ def save_timm_directory(
         path: folder to write into; made where it does not exist.
 
     Raises:
-        StoreError: the folder cannot be made.
+        StoreError: the folder cannot be made, or the files not be written.
     """
     state = model_or_state.state_dict() if isinstance(model_or_state, nn.Module) else model_or_state
     folder = Path(path).absolute()
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            return _save(state, loaded, folder)
+    except SafetensorError as error:
+        raise StoreError(f"cannot write to {folder}: {explain(error)}") from error
+
+
+def _save(state: Mapping[str, torch.Tensor], loaded: LoadedModel, folder: Path) -> SavedModel:
     if loaded.folder is not None:
         save_weights(state, folder / WEIGHTS_FILE)
         return SavedModel(loaded.spec, str(folder / WEIGHTS_FILE))

@@ -2,15 +2,16 @@
 
 import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
-from indexer.durability import disk_errors
+from indexer.durability import disk_errors, replace_file
 from indexer.errors import SettingError
 
 from .listing import Listing
@@ -47,15 +48,15 @@ def export(listing: Listing, path: Path, form: str | None = None) -> int:
         StoreError: the file cannot be written.
     """
     if _format(path, form) == "jsonl":
-        with disk_errors(path):
-            _write_lines(listing.documents(), path)
+        with disk_errors(path), replace_file(path) as file:
+            _write_lines(listing.documents(), file)
     else:
         write_table(listing.table, path, form)
     return len(listing)
 
 
 def write_table(table: pa.Table, path: Path, form: str | None = None) -> None:
-    """Write rows to one file, replacing it.
+    """Write rows to one file, replacing it whole or not at all.
 
     Args:
         table: what to write; lists become JSON in csv.
@@ -67,19 +68,19 @@ def write_table(table: pa.Table, path: Path, form: str | None = None) -> None:
         StoreError: the file cannot be written.
     """
     form = _format(path, form)
-    with disk_errors(path):
+    with disk_errors(path), replace_file(path) as file:
         if form == "parquet":
             import pyarrow.parquet as pq
 
-            pq.write_table(table, path)
+            pq.write_table(table, file)
         elif form == "arrow":
-            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            with pa.ipc.new_file(file, table.schema) as writer:
                 writer.write_table(table)
         elif form == "csv":
-            _write_csv(table, path)
+            _write_csv(table, file)
         else:
             batches = table.to_batches(max_chunksize=1024)
-            _write_lines((plain(row) for batch in batches for row in batch.to_pylist()), path)
+            _write_lines((plain(row) for batch in batches for row in batch.to_pylist()), file)
 
 
 def export_folders(listing: Listing, folder: Path, read_image: ReadImage) -> int:
@@ -115,17 +116,17 @@ def _format(path: Path, form: str | None) -> str:
     return form
 
 
-def _write_lines(rows: Iterable[dict[str, object]], path: Path) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+def _write_lines(rows: Iterable[dict[str, object]], file: BinaryIO) -> None:
+    file.writelines(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows)
 
 
-def _write_csv(table: pa.Table, path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(table.column_names)
-        for batch in table.to_batches(max_chunksize=1024):
-            writer.writerows(map(_csv_row, batch.to_pylist()))
+def _write_csv(table: pa.Table, file: BinaryIO) -> None:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(text)
+    writer.writerow(table.column_names)
+    for batch in table.to_batches(max_chunksize=1024):
+        writer.writerows(map(_csv_row, batch.to_pylist()))
+    text.detach()  # flushes, and leaves the file open for whoever opened it
 
 
 def _csv_row(row: dict[str, object]) -> list[object]:

@@ -5,10 +5,11 @@ import json
 import pytest
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from indexer.errors import IncompatibleIndexError, ModelError
+from indexer.errors import IncompatibleIndexError, ModelError, StoreError
 from indexer.models import load_indexed_model, load_model, save_timm_directory, weights_digest
 from indexer.transforms import TransformOverrides
 from tests.support.models import ARCHITECTURE, manifest_of
@@ -157,6 +158,16 @@ def test_a_state_dictionary_is_saved_in_place_of_the_models(tmp_path, checkpoint
     saved = save_timm_directory(state, loaded, tmp_path / "out")
 
     assert torch.equal(load_model(saved.spec).model.state_dict()["fc.bias"], state["fc.bias"])
+
+
+def test_a_full_disk_is_said_where_a_model_is_saved(tmp_path, checkpoint, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: no space (os error 28)")
+
+    monkeypatch.setattr("indexer.weights.save_file", full)
+    loaded = load_model(ARCHITECTURE, checkpoint=checkpoint)
+    with pytest.raises(StoreError, match="the disk is full"):
+        save_timm_directory(loaded.model, loaded, tmp_path / "out")
 
 
 def test_an_indexed_model_comes_back_and_changed_weights_are_refused(tmp_path, checkpoint):

@@ -1,6 +1,7 @@
 """Lists of failures and their files."""
 
 import csv
+import errno
 import io
 import json
 from dataclasses import replace
@@ -130,6 +131,22 @@ def test_files(store: Store, tmp_path: Path) -> None:
         export(listing, tmp_path / "f.txt")
     with pytest.raises(StoreError, match="cannot write"):
         export(listing, tmp_path / "absent" / "f.csv")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "arrow", "jsonl"])
+def test_an_export_that_fails_leaves_the_earlier_file(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / f"f.{suffix}"
+    path.write_text("earlier")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StoreError, match="the disk is full"):
+        export(list_samples(store, limit=3), path)
+    assert path.read_text() == "earlier"
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
 def test_folders_of_confused_pairs(tmp_path: Path) -> None:
