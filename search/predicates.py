@@ -94,7 +94,11 @@ def parse_filter(text: str, schema: pa.Schema, classes: Sequence[str] = ()) -> F
 
 def columns(schema: pa.Schema) -> list[str]:
     """Return the names that filters and sort keys may use, metadata by bare name."""
-    return [_bare(name, schema) for name in schema.names if name not in HEAVY]
+    return [
+        _bare(field.name, schema)
+        for field in schema
+        if field.name not in HEAVY and not pa.types.is_nested(field.type)
+    ]
 
 
 def _bare(column: str, schema: pa.Schema) -> str:

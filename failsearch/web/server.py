@@ -71,5 +71,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen()
     except (OSError, OverflowError) as error:
         listening.close()
-        raise SettingError(f"cannot listen on {host}:{port} ({error}): try --port 0") from error
+        reason = getattr(error, "strerror", None) or error
+        raise SettingError(f"cannot listen on {host}:{port} ({reason}): try --port 0") from error
     return listening

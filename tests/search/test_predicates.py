@@ -112,6 +112,7 @@ def test_columns_go_by_bare_name_unless_shadowed() -> None:
     assert "weather" in names
     assert "meta_label" in names
     assert "profile" not in names
+    assert "top_classes" not in names  # lists are neither compared nor sorted by
 
 
 def test_refuses_operators_and_columns_that_did_not_come_from_the_parser() -> None:
