@@ -201,13 +201,7 @@ def repair_mode(
             winner=None if winner is None else winner.describe(),
             filters=_filters(task, winner),
             neighbours=len(rows),
-            outcome=outcome(
-                population.labels,
-                population.predictions,
-                logits.argmax(1),
-                rows,
-                0 if winner is None else winner.edit.weights,
-            ),
+            outcome=_outcome(task, logits, winner),
             held_out=judge(task, None if winner is None else held_out[REPAIR]),
             controls={name: judge(task, held_out[name]) for name in edits if name != REPAIR},
             control_weights={name: edit.weights for name, edit in edits.items()},
@@ -217,14 +211,25 @@ def repair_mode(
             patch=patch,
             model=model,
         )
-        document = report.to_json()
-        details = document | {"samples": [population.ids[row] for row in rows]}
         write_split(task, folder / SPLIT_FILE)
+        document = report.to_json()
         if winner is not None:
+            details = document | {"samples": [population.ids[row] for row in rows]}
             weights = contiguous_weights(loaded)
             write_patch(make_patch(winner.edit, weights, details), folder / PATCH_FILE)
         record_repair(store, document, report.to_arrow())
     return report
+
+
+def _outcome(task: Task, logits: np.ndarray, winner: Candidate | None) -> Outcome:
+    """Return what logits [N, C] of the repaired model change over the whole index."""
+    return outcome(
+        task.population.labels,
+        task.population.predictions,
+        logits.argmax(1),
+        task.mode,
+        0 if winner is None else winner.edit.weights,
+    )
 
 
 def index_split(store: Store, population: Population, seed: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Commands that carry a repair to other copies of the weights and measure it again."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +12,9 @@ from indexer.progress import track
 from .options import DEFAULT_DB, Db, Device, Json
 from .output import check_file, emit, table
 from .repairing import UNJUDGED
+
+if TYPE_CHECKING:
+    from finetune.patch import Patch as PatchFile
 
 patch_group = typer.Typer(help="Carry a repair to other copies of the weights.")
 
@@ -26,22 +30,31 @@ Out = Annotated[
 @patch_group.command()
 def apply(patch: Patch, weights: Weights, out: Out = None, as_json: Json = False) -> None:
     """Put a repair into a copy of the weights it was made for."""
-    from finetune.patch import apply_patch, read_patch
+    from finetune.patch import apply_patch
 
-    if out is not None:
-        check_file(out, ".safetensors")
-    written = apply_patch(read_patch(patch), weights, out)
-    emit({"written": str(written)}, as_json, lambda c: c.print(f"wrote {written}", markup=False))
+    _rewrite(apply_patch, patch, weights, out, as_json)
 
 
 @patch_group.command()
 def revert(patch: Patch, weights: Weights, out: Out = None, as_json: Json = False) -> None:
     """Take a repair back, bit for bit."""
-    from finetune.patch import read_patch, revert_patch
+    from finetune.patch import revert_patch
+
+    _rewrite(revert_patch, patch, weights, out, as_json)
+
+
+def _rewrite(
+    change: Callable[["PatchFile", Path, Path | None], Path],
+    patch: Path,
+    weights: Path,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from finetune.patch import read_patch
 
     if out is not None:
         check_file(out, ".safetensors")
-    written = revert_patch(read_patch(patch), weights, out)
+    written = change(read_patch(patch), weights, out)
     emit({"written": str(written)}, as_json, lambda c: c.print(f"wrote {written}", markup=False))
 
 

@@ -201,14 +201,17 @@ def _show_search(report: "ModeRepairReport", console: Console) -> None:
             ],
         )
     )
+    console.print(_foretold(report), markup=False)
+    console.print(f"model {report.model}\npatch {report.patch}", markup=False)
+
+
+def _foretold(report: "ModeRepairReport") -> str:
     guard = (report.winner or {})["guard"]
-    console.print(
+    return (
         f"guard samples, which chose it, foretold {points(-guard['drop'])} points, and "
         f"{points(-guard['elsewhere'])} outside the mode: they flatter what they choose, "
-        "held-out samples do not",
-        markup=False,
+        "held-out samples do not"
     )
-    console.print(f"model {report.model}\npatch {report.patch}", markup=False)
 
 
 @repair_group.command("table")

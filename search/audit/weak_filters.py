@@ -36,20 +36,11 @@ def weak_filters(store: "Store", report: ModeReport, top: int) -> list[Finding]:
     layout = store.manifest.layout
     units = len(layout)
     salient = max(1, round(SALIENT * units))
-    mode_of = {sample: m for m, mode in enumerate(report.modes) for sample in mode.samples}
-    counts = np.zeros((len(report.modes) + 1, units), np.int64)
-    strongest = _Strongest(units)
-    failures = 0
-    for ids, profiles in stream_profiles(store, FAILURES):
-        magnitude = np.abs(profiles)
-        chosen = np.argpartition(-magnitude, salient - 1, axis=1)[:, :salient]
-        rows = np.array([mode_of.get(sample, len(report.modes)) for sample in ids])
-        np.add.at(counts, (rows[:, None], chosen), 1)
-        strongest.update(ids, magnitude, chosen)
-        failures += len(ids)
+    counts, strongest = _count(store, report, salient)
+    total = counts.sum(0)
+    failures = total.sum() // salient
     if not failures:
         return []
-    total = counts.sum(0)
     expected = salient / units
     sizes = np.array([mode.size for mode in report.modes])
     found = []
@@ -83,6 +74,25 @@ def weak_filters(store: "Store", report: ModeReport, top: int) -> list[Finding]:
         )
         found.append(finding)
     return found
+
+
+def _count(store: "Store", report: ModeReport, salient: int) -> tuple[np.ndarray, "_Strongest"]:
+    """Count the failures of each mode, and of none, that each filter is salient for.
+
+    Returns:
+        counts int64 [M + 1, F], the last row for failures in no mode; and the strongest samples.
+    """
+    units = len(store.manifest.layout)
+    mode_of = {sample: m for m, mode in enumerate(report.modes) for sample in mode.samples}
+    counts = np.zeros((len(report.modes) + 1, units), np.int64)
+    strongest = _Strongest(units)
+    for ids, profiles in stream_profiles(store, FAILURES):
+        magnitude = np.abs(profiles)
+        chosen = np.argpartition(-magnitude, salient - 1, axis=1)[:, :salient]
+        rows = np.array([mode_of.get(sample, len(report.modes)) for sample in ids])
+        np.add.at(counts, (rows[:, None], chosen), 1)
+        strongest.update(ids, magnitude, chosen)
+    return counts, strongest
 
 
 class _Strongest:
