@@ -2,8 +2,8 @@
 
 Each takes a `Problem` and a budget and returns at most that many slices: arrays of rows of
 misclassified samples, best first, so that precision@10 reads the first ten of each.
-`benchmarks.modes_tuning` measures the settings listed here on the models in `TUNING`; the best of them
-is chosen, but of `loss`, which stays what its name says.
+`benchmarks.modes_tuning` measures the settings listed here on the models in `TUNING`; the best of
+them is chosen, but of `loss`, which stays what its name says.
 """
 
 from collections.abc import Callable
