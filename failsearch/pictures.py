@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 from PIL import Image
 
+from indexer.durability import replace_file
 from indexer.errors import SettingError
 from indexer.schema import THUMBNAIL
 from indexer.store import Store
@@ -90,13 +91,17 @@ def labels_montage(store: Store, report: AuditReport, most: int = 30) -> Image.I
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture in the format of the file's suffix.
+    """Write a picture in the format of the file's suffix, whole or not at all.
 
     Raises:
         SettingError: no such format, or the file cannot be written.
     """
     try:
-        picture.save(path)
+        kind = Image.registered_extensions().get(path.suffix.lower())
+        if kind is None:
+            raise ValueError(f"no picture format {path.suffix!r}")
+        with replace_file(path) as file:
+            picture.save(file, kind)
     except (ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SettingError(
