@@ -206,20 +206,20 @@ PEERS: dict[str, Family] = {
         spotlight_fit,
         spotlight_cut,
         fitted={
-            "mass": (0.0025, 0.005, 0.01, 0.02, 0.04),
+            "mass": (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04),
             "centred": (False, True),
             "dimensions": (16, 192),
         },
         cuts={"clear": CLEAR},
         chosen={"mass": 0.0025, "centred": False, "dimensions": 192, "clear": False},
     ),
-    "k-means, last layer": _kmeans_of(last_layer, (16, 32, 64, 128), 16, "typical and clear"),
+    "k-means, last layer": _kmeans_of(last_layer, (4, 8, 16, 32, 64, 128), 16, "typical and clear"),
     "InfEmbed": Family(
         influence,
         kmeans_influence,
         fitted={},
         cuts={
-            "rank": (16, 32, 64, 128, RANK),
+            "rank": (4, 8, 16, 32, 64, 128, RANK),
             "normalized": (False, True),
             "clusters": (20, 30, 45, 60),
             "order": tuple(ORDERS),
