@@ -183,7 +183,7 @@ PEERS: dict[str, Family] = {
         hdbscan,
         strongest,
         fitted={
-            "dimensions": (16,),
+            "dimensions": (16, 64),
             "smallest": (4, 6, 8, 12, 20),
             "core": (1, 3),
             "leaves": (False, True),
@@ -196,7 +196,7 @@ PEERS: dict[str, Family] = {
         domino_cut,
         fitted={
             "gamma": (1.0, 3.0, 10.0, 30.0, 100.0),
-            "dimensions": (16, 64),
+            "dimensions": (16, 64, 192),
             "components": (30, 45),
         },
         cuts={"clear": CLEAR},
