@@ -152,8 +152,8 @@ _KEPT = """### With memory kept
     python -m benchmarks.engine --keep-memory    # and --threads 2
 
 The same throughput over the plain step's where neither gives freed memory back to the system, as
-`failsearch index` has it (`indexer/allocation.py`). Both are faster then, and figures steadier; a
-plain step, which allocates more, gains more.
+`failsearch index` has it (`indexer/allocation.py`). Most steps are faster then, a plain one, which
+allocates more, by more than the engine's.
 """
 
 
@@ -226,10 +226,10 @@ def _remarks_on_limits(machine: Figures, runs: list[Figures]) -> str:
 - **ResNet-50.** Its 1x1 and strided layers, most of its multiplications, have no cheaper algorithm
   and run near the processor's peak; Winograd's reaches the thirteen 3x3 layers of stride 1 only.
   Masks of ReLUs and sums of residual gradients, written along with input gradients, save little.
-  Two threads are held up where both read and write large maps: one has 1.33 times the throughput
-  of its plain step. Parts of four images bring as much as they cost.
-- **ConvNeXt and MobileNet**, which meet their goals or stay near them: there is no 3x3 layer but
-  the stem, and ConvNeXt has no BatchNorm to fold. Forward passes and input gradients are two thirds
+  Two threads are held up where both read and write large maps. Parts of four images bring as much
+  as they cost.
+- **ConvNeXt and MobileNet**, which meet their goals or stay near them: they have no dense 3x3 layer
+  of stride 1, and ConvNeXt has no BatchNorm to fold. Forward passes and input gradients are two thirds
   of the multiplications, and those of a plain step; what is gained comes from the weight gradients,
   from activations and from folding.
 

@@ -24,13 +24,11 @@ constexpr Index kBlockSize = 1 << 17;
 // Frequencies lie a cache line further apart than they need: at a distance of 4 KiB, all sixteen
 // would compete for the same lines of the L1 cache.
 constexpr Index kWeightStep = kChunk * kColumns + kLineFloats;
+// Transformed weights of a panel of filters for one chunk: [frequency][kChunk][kColumns].
+constexpr Index kChunkWeights = kFrequencies * kWeightStep;
 inline Index patch_step(Index group) { return group * kChunk + kLineFloats; }
 inline Index partial_step(Index group) { return group * kColumns + kLineFloats; }
 
-// Transformed weights of a panel of filters, for all channels: [chunk][frequency][kChunk][kColumns].
-inline Index panel_floats(const Convolution& c) {
-  return c.in_channels / kChunk * kFrequencies * kWeightStep;
-}
 inline Index patches_floats(const Convolution& c, Index group) {
   return c.in_channels / kChunk * kFrequencies * patch_step(group);
 }
@@ -253,7 +251,7 @@ inline int convolve_panels(const Convolution& c, const Finish& finishing, const 
   int status = kDone;
 #pragma omp parallel num_threads(static_cast<int>(c.threads))
   {
-    Buffer<float> weights(kFrequencies * kWeightStep);
+    Buffer<float> weights(kChunkWeights);
     Buffer<float> partial(kFrequencies * partial_step(room));
 #pragma omp for
     for (Index t = 0; t < tiles; ++t) transform_tile(c, x, zeros, group, t);
@@ -280,9 +278,10 @@ inline int convolve_panels(const Convolution& c, const Finish& finishing, const 
 inline int convolve_blocks(const Convolution& c, const Finish& finishing, const float* x,
                            const float* weight, const float* zeros, float* y) {
   const Index tiles = tile_count(c), chunks = c.in_channels / kChunk;
+  const Index parts = c.out_channels / kColumns * chunks;
   const Index room =
       max(1, min(8, kBlockSize / (kFrequencies * c.in_channels * kRows))) * kRows;
-  Buffer<float> weights(c.out_channels / kColumns * panel_floats(c));
+  Buffer<float> weights(parts * kChunkWeights);
   if (!weights.data) return kOutOfMemory;
   int status = kDone;
 #pragma omp parallel num_threads(static_cast<int>(c.threads))
@@ -290,10 +289,10 @@ inline int convolve_blocks(const Convolution& c, const Finish& finishing, const 
     Buffer<float> patches(patches_floats(c, room));
     Buffer<float> partial(kFrequencies * partial_step(room));
 #pragma omp for
-    for (Index part = 0; part < c.out_channels / kColumns * chunks; ++part)
+    for (Index part = 0; part < parts; ++part)
       transform_weights(
           c, weight + part / chunks * kColumns * c.w_out + part % chunks * kChunk * c.w_in,
-          weights.data + part * kFrequencies * kWeightStep);
+          weights.data + part * kChunkWeights);
 #pragma omp for schedule(dynamic)
     for (Index first = 0; first < tiles; first += room) {
       if (!patches.data || !partial.data) {
@@ -303,10 +302,9 @@ inline int convolve_blocks(const Convolution& c, const Finish& finishing, const 
       const Group group = {patches.data, first, min(room, tiles - first), room};
       for (Index t = 0; t < group.count; ++t) transform_tile(c, x, zeros, group, t);
       for (Index o = 0; o < c.out_channels; o += kColumns) {
-        const float* panel = weights.data + o / kColumns * panel_floats(c);
+        const float* panel = weights.data + o / kColumns * chunks * kChunkWeights;
         for (Index chunk = 0; chunk < chunks; ++chunk)
-          multiply_tiles(c, group, chunk, panel + chunk * kFrequencies * kWeightStep, nullptr,
-                         partial.data);
+          multiply_tiles(c, group, chunk, panel + chunk * kChunkWeights, nullptr, partial.data);
         write_tiles(c, finishing, group, o, partial.data, y);
       }
     }
