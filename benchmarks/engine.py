@@ -10,10 +10,10 @@ others on as many images as they take gracefully. Ratios are of medians over rou
 second against the faster plain step; they want a machine that does nothing else. Peak memory comes
 from a process per step: the largest resident size in the step beyond that before it. Errors are
 relative Frobenius distances from the float64 reference. A run replaces what the results hold of its
-models at its number of threads and manner of freeing memory, but for the ways of others that it leaves out: those keep what they
-had, relative to the plain step beside them. Every model has a process of its own: memory that one
-model leaves behind spares the next one's steps page faults, and plain steps have more of them. With
-`--keep-memory` no step has any, as in `failsearch index`.
+models at its number of threads and manner of freeing memory, but for the ways of others that it
+leaves out: those keep what they had, relative to the plain step beside them. Every model has a
+process of its own: memory that one model leaves behind spares the next one's steps page faults, and
+plain steps have more of them. With `--keep-memory` no step has any, as in `failsearch index`.
 """
 
 import argparse
