@@ -36,7 +36,7 @@ from typing import Any
 import torch
 
 from benchmarks import memory
-from benchmarks.engine_table import finals, table
+from benchmarks.engine_table import FINALS, table
 from benchmarks.engine_ways import (
     FEW_IMAGES,
     PEER_IMAGES,
@@ -155,7 +155,7 @@ def measure(
     """Measure everything about one model."""
     model = subject.build()
     images, labels = subject.data()
-    own = own_ways(model, subject.units, threads)
+    own = own_ways(model, subject.units)
     others, failures = peer_ways(subject, peers)
     count = dict.fromkeys(own, subject.batch) | {
         name: FEW_IMAGES.get((subject.model, name), PEER_IMAGES[name]) for name in others
@@ -187,7 +187,7 @@ def measure(
         "failures": failures,
         "errors": errors(subject, judged),
         "peak_bytes": {
-            name: peak_memory(subject, name, threads, keep) for name in (fastest, *finals(threads))
+            name: peak_memory(subject, name, threads, keep) for name in (fastest, *FINALS)
         },
     }
 
@@ -209,7 +209,7 @@ def peak_memory(subject: Subject, way: str, threads: int, keep: bool) -> int:
 
 def _measure_memory(subject: Subject, name: str, threads: int, keep: bool) -> int:
     model = subject.build()
-    way = own_ways(model, subject.units, threads)[name]
+    way = own_ways(model, subject.units)[name]
     images, labels = subject.data()
     # The libraries set themselves up on a convolution that is too small to count.
     small = torch.nn.Conv2d(3, 8, 3)

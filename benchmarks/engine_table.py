@@ -16,7 +16,10 @@ GOALS = {
     "**the default**": (1.2, 1.1, 1.3, 1.3, 1.3, 1.6),
     "**without a compiler**": (0.65, 0.85, 0.94, 0.72, 1.0, 1.5),
 }
-"""Least throughput over the plain step's, of what `finals` names."""
+"""Least throughput over the plain step's, of what `FINALS` names."""
+
+FINALS = dict(zip(("kernels + parts", "torch + parts"), GOALS, strict=True))
+"""The engine's last steps, and what they are called."""
 
 MEMORY_GOAL, ERROR_GOAL, DOUBLE_GOAL = 1.05, 1e-5, 1e-10
 
@@ -37,18 +40,14 @@ WAYS = {
     "opacus": "Opacus GradSampleModule",
     "backpack": "BackPACK BatchGrad",
 }
+TITLES = {way: f"{FINALS[way]}: {name}" if way in FINALS else name for way, name in WAYS.items()}
+"""Rows of the tables, the engine's last steps marked."""
 OTHERS = ("loop", "vmap", "opacus", "backpack")
 
 PEAK_GFLOPS = 118
 """Of a core of this processor in float32: one 512-bit multiply-add a cycle at 3.7 GHz."""
 VIT_GMACS = 1.26
 """Multiply-adds of one forward pass of vit_tiny_patch16_224, attention included, in billions."""
-
-
-def finals(threads: int) -> dict[str, str]:
-    """Return which ways are the engine's last step on so many threads, and what they are called."""
-    last = "parts" if threads > 1 else "fold"
-    return dict(zip((f"kernels + {last}", f"torch + {last}"), GOALS, strict=True))
 
 
 def table(result: Figures) -> str:
@@ -113,8 +112,7 @@ def _of_threads(threads: int, runs: dict[str, Figures]) -> str:
     lines = [f"### {threads} thread{'s' if threads > 1 else ''}", ""]
     lines += ["**Throughput over the plain step**", ""]
     lines += _grid([f"{model} B{runs[model]['batch']}" for model in models])
-    titles = _titles(threads)
-    for way, title in titles.items():
+    for way, title in TITLES.items():
         lines.append(_row(title, [_ratio(way, runs[model]) for model in models]))
     lines.append(_row("plain step, images/s", [_plain_rate(runs[model]) for model in models]))
     lines.append(_row("rounds", [_rounds(runs[model]) for model in models]))
@@ -125,10 +123,10 @@ def _of_threads(threads: int, runs: dict[str, Figures]) -> str:
         *_grid(models),
         _row("plain step", [_memory(runs[m]["fastest_plain"], runs[m]) for m in models]),
     ]
-    for way in finals(threads):
-        lines.append(_row(titles[way], [_memory(way, runs[model]) for model in models]))
+    for way in FINALS:
+        lines.append(_row(TITLES[way], [_memory(way, runs[model]) for model in models]))
     lines += ["", "**Relative Frobenius error** against the float64 reference", "", *_grid(models)]
-    for way, title in {**titles, "float64": "engine in float64"}.items():
+    for way, title in {**TITLES, "float64": "engine in float64"}.items():
         if not way.startswith("plain"):
             lines.append(_row(title, [_error(way, runs[model]) for model in models]))
     remarks = _remarks(models, missing, runs)
@@ -141,7 +139,7 @@ def _of_kept_memory(runs: list[Figures]) -> str:
     lines = [_KEPT, *_grid(list(MODELS))]
     for threads in sorted({run["threads"] for run in runs}):
         of_model = {run["model"]: run for run in runs if run["threads"] == threads}
-        for way, title in finals(threads).items():
+        for way, title in FINALS.items():
             cells = [_ratio(way, of_model[m]) if m in of_model else "–" for m in MODELS]
             lines.append(_row(f"{title}, {threads} thread{'s' if threads > 1 else ''}", cells))
     return "\n".join([*lines, ""])
@@ -155,16 +153,6 @@ The same throughput over the plain step's where neither gives freed memory back 
 `failsearch index` has it (`indexer/allocation.py`). Most steps are faster then, a plain one, which
 allocates more, by more than the engine's.
 """
-
-
-def _titles(threads: int) -> dict[str, str]:
-    """Return the rows of the tables, ways and their titles, the engine's last step marked."""
-    last = finals(threads)
-    return {
-        way: f"{last[way]}: {title}" if way in last else title
-        for way, title in WAYS.items()
-        if threads > 1 or not way.endswith("parts")
-    }
 
 
 def _grid(heads: list[str]) -> list[str]:
@@ -183,10 +171,9 @@ def _ratio(way: str, run: Figures) -> str:
     if way not in run["ratios"]:
         return "fails" if way in run["failures"] else "–"
     ratio = run["ratios"][way]
-    last = finals(run["threads"])
-    if way not in last:
+    if way not in FINALS:
         return f"{ratio:.2f}"
-    goal = GOALS[last[way]][MODELS.index(run["model"])]
+    goal = GOALS[FINALS[way]][MODELS.index(run["model"])]
     return _judged(f"{ratio:.2f}", f"≥ {goal}", ratio >= goal)
 
 

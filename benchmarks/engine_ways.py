@@ -120,29 +120,24 @@ STEPS: dict[str, tuple[Dispatcher, bool, bool]] = {
     "kernels + parts": (Dispatcher(), True, True),
 }
 """What the engine has learnt, one thing after another: how it computes, whether it folds, and
-whether threads take parts of the batch."""
+whether parts of the batch go through one by one."""
 
 
-def steps(threads: int) -> list[str]:
-    """Return the steps that differ: one thread has no part to leave to another."""
-    return [name for name in STEPS if threads > 1 or not STEPS[name][2]]
-
-
-def engine_ways(model: nn.Module, units: str, threads: int) -> dict[str, Way]:
-    """Return our engine after each of `STEPS`."""
+def engine_ways(model: nn.Module, units: str) -> dict[str, Way]:
+    """Return our engine after each of `STEPS`, for the model as `load_model` gives it."""
+    model = copy.deepcopy(model).to(memory_format=torch.channels_last)
     layout = profile_layout(model, units)
     ways: dict[str, Way] = {}
-    for name in steps(threads):
-        dispatcher, fold, parts = STEPS[name]
+    for name, (dispatcher, fold, parts) in STEPS.items():
         engine = SaliencyEngine(model, layout, fold=fold, parts=parts, dispatcher=dispatcher)
         ways[name] = lambda images, labels, engine=engine: engine(images, labels).profiles
     return ways
 
 
-def own_ways(model: nn.Module, units: str, threads: int) -> dict[str, Way]:
+def own_ways(model: nn.Module, units: str) -> dict[str, Way]:
     """Return both plain steps and our engine's paths, by name."""
     plain = {name: plain_step(model, name == PLAIN[1]) for name in PLAIN}
-    return plain | engine_ways(model, units, threads)
+    return plain | engine_ways(model, units)
 
 
 def peer_way(name: str, model: nn.Module, units: str) -> Way:

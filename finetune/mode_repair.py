@@ -23,7 +23,7 @@ from .edits import Edit
 from .patch import PATCH_FILE, make_patch, write_patch
 from .population import Population, open_population
 from .records import next_repair, record_repair
-from .repair import contiguous_weights, repaired_filters, write_model
+from .repair import repaired_filters, write_model
 from .report import (
     AffectedSample,
     Outcome,
@@ -215,7 +215,7 @@ def repair_mode(
         document = report.to_json()
         if winner is not None:
             details = document | {"samples": [population.ids[row] for row in rows]}
-            weights = contiguous_weights(loaded)
+            weights = loaded.model.state_dict()
             write_patch(make_patch(winner.edit, weights, details), folder / PATCH_FILE)
         record_repair(store, document, report.to_arrow())
     return report

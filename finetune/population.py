@@ -90,14 +90,12 @@ def open_population(store: Store, device: str = "cpu") -> tuple[Population, Load
     """
     manifest = store.manifest
     loaded = load_indexed_model(manifest, device=device)
-    # Channels-last halves the time of a convolution on a CPU and feeds tensor cores on a GPU.
-    model = loaded.model.to(memory_format=torch.channels_last)
     table = store.read([ID, "source", "ref", "label", LOGITS])
     ids = tuple(table[ID].to_pylist())
     images = IndexedImages(manifest, loaded.transform)
     config = manifest.transform
     population = Population(
-        model=model,
+        model=loaded.model,
         layout=manifest.layout,
         ids=ids,
         labels=table["label"].to_numpy().astype(np.int64),

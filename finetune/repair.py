@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from indexer.errors import SettingError
@@ -152,15 +151,8 @@ def repaired_filters(layout: FilterLayout, scores: np.ndarray, columns: np.ndarr
     )
 
 
-def contiguous_weights(loaded: LoadedModel) -> dict[str, Tensor]:
-    """Return the state dictionary in plain memory order; safetensors takes no other."""
-    loaded.model.to(memory_format=torch.contiguous_format)
-    return loaded.model.state_dict()
-
-
 def write_model(loaded: LoadedModel, edit: Edit, folder: str | Path) -> str:
     """Write the edited model and return where: its timm folder, or a factory's checkpoint."""
-    contiguous_weights(loaded)
     with edit.applied(loaded.model):
         saved = save_timm_directory(loaded.model, loaded, folder)
     return saved.checkpoint or saved.spec.removeprefix("local-dir:")
@@ -232,6 +224,6 @@ def _keep(
         )
         document = report.to_json()
         details = document | {"samples": [population.ids[row] for row in found.group]}
-        write_patch(make_patch(found.edit, contiguous_weights(loaded), details), report.patch)
+        write_patch(make_patch(found.edit, loaded.model.state_dict(), details), report.patch)
         record_repair(store, document, report.to_arrow())
     return report

@@ -96,12 +96,18 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
         with path.open("wb") as file:
             yield file
         return
+    with replace_path(path) as partial, partial.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def replace_path(path: Path) -> Iterator[Path]:
+    """Like `replace_file`, for writers that open the file themselves: yields where to write."""
     if path.is_symlink():
         path = Path(os.path.realpath(path))
     partial = path.with_name(path.name + TEMPORARY)
     try:
-        with partial.open("wb") as file:
-            yield file
+        yield partial
         sync_path(partial)
         os.replace(partial, path)
     except BaseException:

@@ -14,17 +14,19 @@ import timm
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
-from timm.models import get_pretrained_cfg, is_model, save_for_hf
+from timm.models import get_pretrained_cfg, is_model
+from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from .class_names import model_class_names
-from .durability import disk_errors, explain
+from .durability import disk_errors, explain, replace_path
 from .errors import IncompatibleIndexError, ModelError, StoreError
 from .factories import call_factory, is_factory
 from .hub import hub_access
 from .manifest import Manifest
 from .transforms import Transform, TransformOverrides, build_transform, transform_config
 from .weights import (
+    CONFIG_FILE,
     WEIGHTS_FILE,
     load_weights,
     read_checkpoint,
@@ -132,6 +134,9 @@ def load_model(
     if state is not None:
         load_weights(model, state, str(checkpoint))
     model = model.eval().to(device)
+    if not is_factory(spec):
+        # As convolutions read their weights; one's own module may count on the usual order.
+        model = model.to(memory_format=torch.channels_last)
     config = transform_config(model, _input_channels(model), overrides)
     outputs = _probe(model, config["input_size"], spec)
     if num_classes is not None and outputs != num_classes:
@@ -217,9 +222,9 @@ def _save(state: Mapping[str, torch.Tensor], loaded: LoadedModel, folder: Path) 
     described: dict[str, Any] = {"pretrained_cfg": dict(loaded.transform_config)}
     if loaded.class_names is not None:
         described["label_names"] = list(loaded.class_names)
-    # timm writes config and weights together; the weights asked for then take their place.
-    save_for_hf(loaded.model, str(folder), model_config=described, safe_serialization=True)
     save_weights(state, folder / WEIGHTS_FILE)
+    with replace_path(folder / CONFIG_FILE) as partial:
+        save_config_for_hf(loaded.model, str(partial), model_config=described)
     return SavedModel(f"{LOCAL}{folder}", None)
 
 

@@ -12,9 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from timm.models import load_state_dict
 
+from .durability import replace_path
 from .errors import ModelError
 
 WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
 WRAPPERS = ("module.", "model.", "net.", "backbone.")
 """Prefixes that training frameworks put before every name of a state dictionary."""
 
@@ -105,9 +107,13 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, torch.Tensor], sour
 
 
 def save_weights(state: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Write a state dictionary as safetensors; tensors that share memory are written apart."""
+    """Write a state dictionary as safetensors, whole or not at all.
+
+    Tensors that share memory are written apart.
+    """
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
-    save_file(plain, path)
+    with replace_path(path) as partial:
+        save_file(plain, partial)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -116,7 +122,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: there is none, or it is no timm config.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG_FILE
     if not path.is_file():
         raise ModelError(f"{folder} is no timm model folder: it has no config.json")
     try:

@@ -48,8 +48,8 @@ class SaliencyEngine:
         precision: one of `precision.PRECISIONS`. For "fp64" a model that is not float64 is copied.
         fold: absorb BatchNorms where a first batch proves that this is exact.
         kernels: take compiled kernels where they are available.
-        parts: on a CPU, let parts of a batch go through the model on several threads at once; not
-            for models that keep something of a forward pass in themselves.
+        parts: on a CPU, let parts of a batch go through the model, on several threads at once if
+            there are; not for models that keep something of a forward pass in themselves.
         dispatcher: chooses the formulas, in place of the default for `precision` and `kernels`.
 
     Raises:

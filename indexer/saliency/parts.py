@@ -14,9 +14,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-ENOUGH, ENOUGH_PACKED = 400, 750
-"""How often a part has to use each weight, on average, also where kernels pack the weights. With
-less work, it shows that every part packs them for itself and fills the shared cache with them."""
+ENOUGH, ENOUGH_PACKED = (400, 400), (600, 750)
+"""How often a part has to use each weight, on average, where as many parts as run at once take the
+batch, and where twice as many do; also where kernels pack the weights. With less work, it shows
+that every part packs them for itself and fills the shared cache with them."""
+ENOUGH_ALONE = 1500
+"""The same for two parts, one after the other where none run at once; that only saves memory."""
 MOST_AT_ONCE = 4
 """Python takes all threads from layer to layer in turn, so that many would wait for it."""
 
@@ -24,7 +27,7 @@ _Result = TypeVar("_Result")
 
 
 def part_count(images: Tensor, reuse: float, packed: bool) -> int:
-    """Return in how many parts a batch is computed fastest, twice as many where that is as fast.
+    """Return in how many parts a batch is computed fastest, twice as many where that costs little.
 
     A batch in twice as many parts as run at once takes about half the memory.
 
@@ -33,21 +36,25 @@ def part_count(images: Tensor, reuse: float, packed: bool) -> int:
         reuse: how often the forward pass of one image uses each weight, on average.
         packed: whether kernels pack the weights.
     """
-    workers = _at_once(torch.get_num_threads())
-    if workers == 1 or images.device.type != "cpu":
+    if images.device.type != "cpu":
         return 1
-    least = ENOUGH_PACKED if packed else ENOUGH
-    counts = (2 * workers, workers)
-    return next((count for count in counts if len(images) // count * reuse >= least), 1)
+    workers = _at_once(torch.get_num_threads())
+    once, twice = ENOUGH_PACKED if packed else ENOUGH
+    if workers == 1:
+        once = twice = ENOUGH_ALONE
+    uses = {count: len(images) // count * reuse for count in (2 * workers, workers)}
+    if uses[2 * workers] >= twice:
+        return 2 * workers
+    return workers if uses[workers] >= once else 1
 
 
 def in_parts(
     compute: Callable[[Tensor, Tensor], _Result], images: Tensor, labels: Tensor, count: int
 ) -> list[_Result]:
-    """Compute the parts of a batch, several at the same time, which share PyTorch's threads.
+    """Compute the parts of a batch, several at the same time where they can share threads.
 
     Args:
-        compute: takes images and labels of a part; runs on several threads at once if `count` > 1.
+        compute: takes images and labels of a part; runs on several threads at once if there are.
         images: [B, ...].
         labels: [B].
         count: how many parts, 1..B, of sizes that differ by at most one.
@@ -61,6 +68,8 @@ def in_parts(
     if count == 1:
         return [compute(images, labels)]
     split = zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
+    if _at_once(torch.get_num_threads()) == 1:
+        return [compute(*part) for part in split]
     futures = [_workers(torch.get_num_threads()).submit(compute, *part) for part in split]
     try:
         return [future.result() for future in futures]

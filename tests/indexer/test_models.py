@@ -28,6 +28,13 @@ def test_a_checkpoint_sets_the_number_of_classes(checkpoint):
     assert torch.equal(loaded.model.state_dict()["fc.bias"], load_file(checkpoint)["fc.bias"])
 
 
+def test_weights_lie_as_convolutions_read_them(checkpoint):
+    model = load_model(ARCHITECTURE, checkpoint=checkpoint).model
+
+    weights = [layer.weight for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model."])
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "state_dict_ema"])
 def test_wrappers_of_training_loops_come_off(tmp_path, checkpoint, prefix, wrapper):

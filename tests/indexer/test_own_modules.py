@@ -54,6 +54,11 @@ def number():
 def wide():
     return Net(7)
 
+class Standardized(Net):
+    def forward(self, x):
+        deviation = self.stem.weight.view(4, -1).std(dim=1)
+        return super().forward(x / deviation.mean())
+
 ready = Net()
 """
     )
@@ -86,6 +91,12 @@ def test_ones_own_module_is_saved_as_a_checkpoint(own_module, tmp_path):
     saved = save_timm_directory(loaded.model, loaded, tmp_path / "out")
 
     assert load_model(saved.spec, checkpoint=saved.checkpoint).digest == loaded.digest
+
+
+def test_ones_own_module_may_count_on_how_its_weights_lie(own_module):
+    loaded = load_model(f"{own_module}:Standardized")
+
+    assert loaded.model.stem.weight.is_contiguous()
 
 
 def test_a_gray_model_gets_gray_images(own_module):

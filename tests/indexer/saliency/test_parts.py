@@ -11,7 +11,7 @@ from indexer.errors import ModelError, UnsupportedLayerError
 from indexer.saliency.engine import SaliencyEngine
 from indexer.saliency.layout import profile_layout
 from indexer.saliency.output import EngineOutput
-from indexer.saliency.parts import ENOUGH, ENOUGH_PACKED, in_parts, part_count
+from indexer.saliency.parts import ENOUGH, ENOUGH_ALONE, ENOUGH_PACKED, in_parts, part_count
 from indexer.saliency.reference import reference_profiles
 from tests.support.saliency import randomize, relative_error, small_batch
 
@@ -113,22 +113,44 @@ def test_models_that_keep_something_can_be_run_whole(threads: int) -> None:
 
 
 @pytest.mark.parametrize(("packed", "enough"), [(False, ENOUGH), (True, ENOUGH_PACKED)])
-def test_parts_depend_on_work_threads_and_device(threads: int, packed: bool, enough: int) -> None:
+def test_parts_depend_on_work_threads_and_device(
+    threads: int, packed: bool, enough: tuple[int, int]
+) -> None:
+    once, twice = enough
     images = torch.zeros(threads * 10, 1)
-    assert part_count(images, enough / 10, packed) == threads
-    assert part_count(images[1:], enough / 10, packed) == 1
-    assert part_count(images, enough / 11, packed) == 1
-    assert part_count(images, enough / 5, packed) == 2 * threads
-    assert part_count(images[1:], enough / 5, packed) == threads
-    assert part_count(images.to("meta"), enough, packed) == 1
+    assert part_count(images, once / 10, packed) == threads
+    assert part_count(images[1:], once / 10, packed) == 1
+    assert part_count(images, once / 11, packed) == 1
+    assert part_count(images, twice / 5, packed) == 2 * threads
+    assert part_count(images[1:], twice / 5, packed) == threads
+    assert part_count(images.to("meta"), twice, packed) == 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_one_thread_halves_batches_with_much_work(threads: int, packed: bool) -> None:
+    images = torch.zeros(10, 1)
     torch.set_num_threads(1)
-    assert part_count(images, enough, packed) == 1
+    assert part_count(images, ENOUGH_ALONE / 5, packed) == 2
+    assert part_count(images, ENOUGH_ALONE / 6, packed) == 1
+    assert part_count(images[:9], ENOUGH_ALONE / 5, packed) == 1
 
 
-@pytest.mark.parametrize(("count", "parts"), [(2, 4), (4, 8), (6, 6), (7, 1), (10, 4)])
+def test_one_thread_computes_parts_itself(threads: int, monkeypatch) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setattr("indexer.saliency.parts.ENOUGH_ALONE", 1)
+    model = watched()
+    layout = profile_layout(model, "all")
+    images, labels = batch(5)
+    profiles = SaliencyEngine(model, layout)(images, labels).profiles
+    here = threading.current_thread().name
+    assert model.ran == [(here, 1, 1), (here, 1, 3), (here, 1, 2)]
+    assert relative_error(profiles, reference_profiles(model, images, labels, layout)) < 1e-5
+
+
+@pytest.mark.parametrize(("count", "parts"), [(2, 4), (4, 8), (6, 6), (7, 2), (10, 4)])
 def test_few_parts_run_at_once(threads: int, count: int, parts: int) -> None:
     torch.set_num_threads(count)
-    assert part_count(torch.zeros(2 * count, 1), ENOUGH, False) == parts
+    assert part_count(torch.zeros(2 * count, 1), ENOUGH[0], False) == parts
 
 
 def test_parts_share_the_threads(threads: int) -> None:
@@ -199,10 +221,10 @@ def test_leading_dimensions_are_checked_across_parts(threads: int) -> None:
 
         def forward(self, x):
             x = x.mean((2, 3))
-            padded = torch.cat([x, x[:1]]) if len(x) == ENOUGH_PACKED else x
+            padded = torch.cat([x, x[:1]]) if len(x) == ENOUGH_PACKED[0] else x
             return self.fc(self.mix(padded)[: len(x)])
 
     model = Tokens().eval()
     engine = SaliencyEngine(model, profile_layout(model, "linear"))
     with pytest.raises(UnsupportedLayerError):
-        engine(*small_batch(threads * ENOUGH_PACKED + 1, 4, torch.float32))
+        engine(*small_batch(threads * ENOUGH_PACKED[0] + 1, 4, torch.float32))
