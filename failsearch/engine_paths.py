@@ -4,7 +4,7 @@ import torch
 
 from indexer.manifest import Manifest
 from indexer.models import load_indexed_model
-from indexer.saliency.engine import SaliencyEngine
+from indexer.profiling import engine_of
 
 
 def engine_paths(manifest: Manifest, device: str) -> list[tuple[str, str, str]]:
@@ -14,7 +14,7 @@ def engine_paths(manifest: Manifest, device: str) -> list[tuple[str, str, str]]:
         ModelError, IncompatibleIndexError: the model cannot be loaded, or has changed.
     """
     loaded = load_indexed_model(manifest, device=device)
-    engine = SaliencyEngine(loaded.model, manifest.layout, precision=manifest.precision)
+    engine = engine_of(manifest, loaded.model)
     size = loaded.transform_config["input_size"]
     engine(torch.zeros(2, *size, device=device), torch.zeros(2, dtype=torch.long))
     return engine.describe()

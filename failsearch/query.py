@@ -12,7 +12,7 @@ from PIL import Image
 from indexer.classes import ClassMap
 from indexer.images import IndexedImages, open_picture
 from indexer.models import LoadedModel, load_indexed_model
-from indexer.saliency.engine import SaliencyEngine
+from indexer.profiling import Profiler, collect, engine_of
 from indexer.scoring import score
 from indexer.statistics import standardize
 from indexer.store import Store
@@ -30,16 +30,12 @@ class ImageProfiler:
         self._manifest = store.manifest
         self._statistics = store.statistics
         self.loaded = loaded or load_indexed_model(self._manifest, device=device)
-        self._engine = SaliencyEngine(
-            self.loaded.model, self._manifest.layout, precision=self._manifest.precision
-        )
+        self._profiler = Profiler(engine_of(self._manifest, self.loaded.model), BATCH)
 
     def profiles(self, pixels: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return standardized profiles, float32 [B, F], and logits, float32 [B, C]."""
-        output = self._engine(pixels, torch.from_numpy(labels))
-        raw = output.profiles.cpu().float().numpy()
-        profiles = standardize(raw, self._statistics, self._manifest.signed)
-        return profiles, output.logits.cpu().float().numpy()
+        found = collect(self._profiler(pixels, torch.from_numpy(labels)))
+        return standardize(found.raw, self._statistics, self._manifest.signed), found.logits
 
     def __call__(self, image: Path | Image.Image, label: str | int) -> tuple[np.ndarray, Sample]:
         """Return the standardized profile, float32 [F], and the image as a sample.

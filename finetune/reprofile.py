@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from indexer.durability import disk_errors, replace_path
+from indexer.profiling import Profiler, collect, engine_of
 from indexer.progress import Progress, silent
-from indexer.saliency.engine import SaliencyEngine
 from indexer.schema import REPAIRS
 from indexer.statistics import standardize
 from indexer.store import Store
@@ -64,7 +65,9 @@ def reprofile(
     rows = population.rows(ids)
     with (
         patch.edit.applied(population.model),
-        pq.ParquetWriter(path, schema) as writer,
+        disk_errors(path),
+        replace_path(path) as partial,
+        pq.ParquetWriter(partial, schema) as writer,
         progress("Profiling again", len(rows), 0) as tracker,
     ):
         for batch in _profiles(store, population, rows):
@@ -77,15 +80,13 @@ def _profiles(
     store: Store, population: Population, rows: np.ndarray
 ) -> Iterator[dict[str, list | np.ndarray]]:
     manifest = store.manifest
-    engine = SaliencyEngine(population.model, population.layout, precision=manifest.precision)
+    profiler = Profiler(engine_of(manifest, population.model), BATCH)
     for start in range(0, len(rows), BATCH):
         chosen = rows[start : start + BATCH]
-        images = population.inputs.batch(chosen).to(population.device)
-        labels = torch.from_numpy(population.labels[chosen]).to(population.device)
-        output = engine(images, labels)
-        raw = output.profiles.float().cpu().numpy()
+        labels = torch.from_numpy(population.labels[chosen])
+        found = collect(profiler(population.inputs.batch(chosen), labels))
         yield {
             "id": [population.ids[row] for row in chosen],
-            "prediction": output.logits.argmax(1).int().cpu().numpy(),
-            "profile": list(standardize(raw, store.statistics, manifest.signed)),
+            "prediction": found.logits.argmax(1).astype(np.int32),
+            "profile": list(standardize(found.raw, store.statistics, manifest.signed)),
         }

@@ -117,7 +117,9 @@ class Job:
             profile_dtype=self.settings.profile_dtype,
         )
 
-    def manifest(self, batch_size: int, embedding: int | None) -> Manifest:
+    def manifest(
+        self, batch_size: int = 1, embedding: int | None = None, engine: str = "fast"
+    ) -> Manifest:
         """Return the manifest of an index that this job alone fills."""
         return Manifest(
             model=self.loaded.describe(),
@@ -132,6 +134,7 @@ class Job:
             sources=(self.source,),
             batch_size=batch_size,
             embedding=embedding,
+            engine=engine,
             versions=installed_versions(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
@@ -146,14 +149,12 @@ class RunState:
         source: number of this run's data set among the manifest's sources.
         rows: rows of the data set.
         segment_rows: rows in a segment.
-        engine: "fast" or "reference".
     """
 
     manifest: Manifest
     source: int
     rows: int
     segment_rows: int
-    engine: str
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
@@ -162,12 +163,13 @@ class RunState:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "RunState":
         """Rebuild a state from `to_json`."""
-        return cls(**{**document, "manifest": Manifest.from_json(document["manifest"])})
+        manifest = Manifest.from_json(document["manifest"])
+        return cls(manifest, document["source"], document["rows"], document["segment_rows"])
 
     def going_on_with(self, batch_size: int, engine: str) -> "RunState":
         """Return the state of a run that had to change its batch size or engine."""
-        manifest = replace(self.manifest, batch_size=batch_size)
-        return replace(self, manifest=manifest, engine=engine)
+        manifest = replace(self.manifest, batch_size=batch_size, engine=engine)
+        return replace(self, manifest=manifest)
 
     def rows_done(self, segments: int) -> int:
         """Return how many rows that many finished segments account for."""
@@ -176,7 +178,7 @@ class RunState:
     def require_same(self, job: Job) -> None:
         """Raise IncompatibleIndexError where another run than this one was interrupted."""
         begun = self.manifest.sources[self.source]
-        found = self.manifest.differences(job.manifest(1, None))
+        found = self.manifest.differences(job.manifest())
         if begun["path"] != job.source["path"]:
             found.append(f"data: {begun['path']} was begun, {job.source['path']} is given")
         elif begun != job.source:

@@ -47,6 +47,7 @@ class Manifest:
         sources: data sets in the order they came: kind, path, fingerprint, options.
         batch_size: images a batch; part of a run's identity while it is being resumed.
         embedding: length of the embedding column or None.
+        engine: "fast", or "reference" where the fast engine refused the model or disagreed.
         versions: package versions that made the run.
         created: ISO 8601 time in UTC.
         schema_version: version of the table's columns.
@@ -64,6 +65,7 @@ class Manifest:
     sources: tuple[dict[str, Any], ...]
     batch_size: int
     embedding: int | None
+    engine: str = "fast"
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
     schema_version: int = SCHEMA_VERSION

@@ -103,7 +103,7 @@ def index_dataset(
                 state = begin_run(spool, job, reader, tracker)
             profiled, state = profile_rows(job, spool, state, reader, tracker)
         finish_index(store, spool, state, job)
-        return clock.report(store, status, state.manifest, 0, profiled, state.engine)
+        return clock.report(store, status, state.manifest, 0, profiled, state.manifest.engine)
 
 
 def add_dataset(
@@ -133,12 +133,12 @@ def add_dataset(
     with store.writer():
         manifest, spool = store.manifest, Spool(store.path)
         job = Job.plan(dataset, loaded, _settings_of(manifest, settings or IndexSettings()))
-        manifest.require_same_run(job.manifest(1, None))
+        manifest.require_same_run(job.manifest())
         _remove_done(spool)
         state = _interrupted(spool, job)
-        known = [source["fingerprint"] for source in manifest.sources]
-        if state is None and dataset.fingerprint in known:
-            return clock.report(store, "unchanged", manifest, known.index(dataset.fingerprint))
+        known = _known(manifest, job)
+        if state is None and known is not None and _holds(store, known):
+            return clock.report(store, "unchanged", manifest, known)
         _require_same_columns(store.table(SAMPLES).schema, dataset.metadata_schema)
         taken = set(store.read([ID])[ID].to_pylist())
         reader = ImageReader(dataset, job.classes, loaded.transform, taken, job.settings.max_pixels)
@@ -147,7 +147,7 @@ def add_dataset(
                 state = begin_run(spool, job, reader, tracker, manifest)
             profiled, state = profile_rows(job, spool, state, reader, tracker)
         finish_adding(store, spool, state)
-        return clock.report(store, "added", manifest, state.source, profiled, state.engine)
+        return clock.report(store, "added", manifest, state.source, profiled, state.manifest.engine)
 
 
 def _interrupted(spool: Spool, job: Job) -> RunState | None:
@@ -171,12 +171,39 @@ def _rows_done(spool: Spool, state: RunState | None) -> int:
 
 
 def _require_same_data(finished: Manifest, job: Job) -> None:
-    finished.require_same_run(job.manifest(1, None))
-    if job.dataset.fingerprint not in [source["fingerprint"] for source in finished.sources]:
+    finished.require_same_run(job.manifest())
+    if _known(finished, job) is None:
         raise IncompatibleIndexError(
             f"the index holds {finished.sources[0]['path']}, not {job.dataset.spec} as it is now: "
             "add it with `failsearch add`, or use another --db"
         )
+
+
+def _known(manifest: Manifest, job: Job) -> int | None:
+    """Return the number of the job's data set among those of an index, the last if it is repeated.
+
+    Raises:
+        IncompatibleIndexError: it was indexed with another class map or limit of pixels.
+    """
+    numbered = enumerate(manifest.sources)
+    known = [n for n, source in numbered if source["fingerprint"] == job.dataset.fingerprint]
+    if not known:
+        return None
+    indexed = manifest.sources[known[-1]]
+    for name in ("class_map", "max_pixels"):
+        if indexed[name] != job.source[name]:
+            raise IncompatibleIndexError(
+                f"{job.dataset.spec} was indexed with {name} {indexed[name]}, not "
+                f"{job.source[name]}: index it again with another --db"
+            )
+    return known[-1]
+
+
+def _holds(store: Store, source: int) -> bool:
+    """Whether the rows of a data set are there: the manifest names it before they are added."""
+    rejects = store.read_table(REJECTS)
+    rejected = rejects is not None and source in rejects["source"].to_pylist()
+    return rejected or store.count(f"source = {source}") > 0
 
 
 def _settings_of(manifest: Manifest, settings: IndexSettings) -> IndexSettings:

@@ -9,9 +9,15 @@ from torch import Tensor, nn
 
 from .errors import ModelError, UnsupportedLayerError
 from .filters import FilterLayout
+from .manifest import Manifest
 from .saliency.engine import SaliencyEngine
 from .saliency.output import EngineOutput
 from .saliency.reference import ReferenceEngine, self_check
+
+FAST, REFERENCE = "fast", "reference"
+"""Names of the engines, as they are recorded."""
+
+Engine = SaliencyEngine | ReferenceEngine
 
 LARGEST_BATCH = {"cpu": 32, "cuda": 256}
 """Beyond these the throughput no longer grows, but the memory does."""
@@ -60,14 +66,14 @@ class Profiler:
         batch_size: most images at a time; halves when memory runs out.
     """
 
-    def __init__(self, engine: SaliencyEngine | ReferenceEngine, batch_size: int) -> None:
+    def __init__(self, engine: Engine, batch_size: int) -> None:
         self._engine = engine
         self.batch_size = batch_size
 
     @property
     def name(self) -> str:
         """Name of the engine, as it is recorded."""
-        return "fast" if isinstance(self._engine, SaliencyEngine) else "reference"
+        return engine_name(self._engine)
 
     def __call__(self, images: Tensor, labels: Tensor) -> list[EngineOutput]:
         """Profile a batch; in parts, in order, where it does not fit the memory.
@@ -82,7 +88,7 @@ class Profiler:
         try:
             return [self._engine(_ready(images, self._engine), labels)]
         except UnsupportedLayerError:
-            if self.name == "reference":
+            if self.name == REFERENCE:
                 raise
             engine = self._engine  # only some inputs bring out such a use of a weight
             self._engine = ReferenceEngine(engine.model, engine.layout, precision=engine.precision)
@@ -119,7 +125,7 @@ def collect(outputs: list[EngineOutput]) -> Profiles:
 
 def choose_engine(
     model: nn.Module, layout: FilterLayout, precision: str, images: Tensor, labels: Tensor
-) -> tuple[SaliencyEngine | ReferenceEngine, str]:
+) -> tuple[Engine, str]:
     """Return the fast engine if it agrees with the reference on a few images, else the reference.
 
     Returns:
@@ -131,6 +137,17 @@ def choose_engine(
         return engine, verdict.message
     reference = ReferenceEngine(model, layout, precision=precision)
     return reference, f"{verdict.message}: going on one image at a time, which is slower"
+
+
+def engine_of(manifest: Manifest, model: nn.Module) -> Engine:
+    """Return the engine that an index was made with, for its model."""
+    kind = SaliencyEngine if manifest.engine == FAST else ReferenceEngine
+    return kind(model, manifest.layout, precision=manifest.precision)
+
+
+def engine_name(engine: Engine) -> str:
+    """Return the name of an engine."""
+    return FAST if isinstance(engine, SaliencyEngine) else REFERENCE
 
 
 def automatic_batch_size(model: nn.Module, image: Tensor) -> int:
@@ -172,7 +189,7 @@ def _free_memory(device: torch.device) -> int:
         return 4 * 2**30  # a modest machine, where the system does not tell
 
 
-def _ready(images: Tensor, engine: SaliencyEngine | ReferenceEngine) -> Tensor:
+def _ready(images: Tensor, engine: Engine) -> Tensor:
     on_gpu = next(engine.model.parameters()).device.type == "cuda"
     return images.pin_memory() if on_gpu else images
 

@@ -16,13 +16,19 @@ import torch
 from .errors import DataError
 from .job import SEGMENT_BATCHES, Job, RunState
 from .manifest import Manifest
-from .profiling import Profiler, automatic_batch_size, choose_engine, collect
+from .profiling import (
+    REFERENCE,
+    Profiler,
+    automatic_batch_size,
+    choose_engine,
+    collect,
+    engine_name,
+    engine_of,
+)
 from .progress import Tracker
 from .reading import Batch, ImageReader, ReadImage, Rejected, group
 from .records import raw_records
-from .saliency.engine import SaliencyEngine
 from .saliency.output import EngineOutput
-from .saliency.reference import ReferenceEngine
 from .spool import SegmentWriter, Spool
 
 PROBES = 3
@@ -58,20 +64,23 @@ def begin_run(
     images = reader.inputs(probes)
     labels = torch.tensor([probe.target for probe in probes])
     model, settings = job.loaded.model, job.settings
-    engine, verdict = choose_engine(model, job.layout, settings.precision, images, labels)
+    if into is not None and into.engine == REFERENCE:
+        engine, verdict = engine_of(into, model), "one image at a time, as the index was made"
+    else:
+        engine, verdict = choose_engine(model, job.layout, settings.precision, images, labels)
     tracker.note(verdict)
     embeddings = engine(images[:1], labels[:1]).embeddings
     embedding = None if embeddings is None else embeddings.shape[1]
     batch_size = settings.batch_size or automatic_batch_size(model, images[0])
-    manifest = job.manifest(batch_size, embedding)
+    manifest = job.manifest(batch_size, embedding, engine_name(engine))
     if into is not None:
-        manifest = replace(into, sources=(*into.sources, job.source), batch_size=batch_size)
+        sources = (*into.sources, job.source)
+        manifest = replace(into, sources=sources, batch_size=batch_size, engine=manifest.engine)
     state = RunState(
         manifest=manifest,
         source=len(manifest.sources) - 1,
         rows=len(job.dataset),
         segment_rows=SEGMENT_BATCHES * batch_size,
-        engine=Profiler(engine, batch_size).name,
     )
     spool.remove()  # segments whose run.json was never written
     spool.write_state(state.to_json())
@@ -88,7 +97,7 @@ def profile_rows(
     """
     start, size = state.rows_done(len(spool.segments())), state.manifest.batch_size
     workers = job.settings.workers or min(8, os.cpu_count() or 1)
-    profiler = _profiler(job, state)
+    profiler = Profiler(engine_of(state.manifest, job.loaded.model), size)
     writer = _Writer(SegmentWriter(spool, job.schema(state.manifest.embedding)), state)
     profiled = 0
     rows = reader.stream(start, workers, ahead=2 * size + workers)
@@ -109,7 +118,8 @@ def profile_rows(
             unwritten.append(pool.submit(writer.write, batch, outputs))
             if len(unwritten) > UNWRITTEN:
                 unwritten.popleft().result()
-            if (profiler.batch_size, profiler.name) != (state.manifest.batch_size, state.engine):
+            begun = (state.manifest.batch_size, state.manifest.engine)
+            if (profiler.batch_size, profiler.name) != begun:
                 state = state.going_on_with(profiler.batch_size, profiler.name)
                 spool.write_state(state.to_json())
                 tracker.note(
@@ -121,12 +131,6 @@ def profile_rows(
         while unwritten:
             unwritten.popleft().result()
     return profiled, state
-
-
-def _profiler(job: Job, state: RunState) -> Profiler:
-    kind = SaliencyEngine if state.engine == "fast" else ReferenceEngine
-    engine = kind(job.loaded.model, job.layout, precision=job.settings.precision)
-    return Profiler(engine, state.manifest.batch_size)
 
 
 class _Writer:

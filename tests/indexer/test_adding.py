@@ -1,5 +1,6 @@
 """Additions to a finished index."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,26 @@ def test_an_interrupted_addition_is_continued(
     report = add_dataset(more, tiny_model(), tmp_path / "db", SETTINGS, progress=silent)
     assert report.samples == 71 + 53
     assert contents(tmp_path / "db") == contents(tmp_path / "whole")
+
+
+def test_an_addition_whose_spool_was_deleted_is_made_again(
+    dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(dataset, tmp_path / "db")
+    more = tiny_images(tmp_path / "more", count=20, seed=5)
+
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "append_samples", full)
+        with pytest.raises(StoreError, match="full"):
+            add_dataset(more, tiny_model(), tmp_path / "db", SETTINGS, progress=silent)
+    shutil.rmtree(tmp_path / "db/spool")
+    report = add_dataset(more, tiny_model(), tmp_path / "db", SETTINGS, progress=silent)
+    assert (report.status, report.samples, report.rejected) == ("added", 71 + 18, 2)
+    again = add_dataset(more, tiny_model(), tmp_path / "db", SETTINGS, progress=silent)
+    assert (again.status, again.samples) == ("unchanged", 71 + 18)
 
 
 def test_adding_with_another_model_or_to_nothing_is_refused(

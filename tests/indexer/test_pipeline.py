@@ -9,12 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
+from failsearch.query import ImageProfiler
 from indexer import pipeline, profiling
 from indexer.datasets import ImageDataset
-from indexer.errors import (
-    ModelError,
-    UnsupportedLayerError,
-)
+from indexer.errors import IncompatibleIndexError, ModelError, UnsupportedLayerError
+from indexer.images import IndexedImages
+from indexer.pipeline import add_dataset
+from indexer.progress import silent
+from indexer.saliency.engine import SaliencyEngine
 from indexer.saliency.layout import profile_layout
 from indexer.saliency.reference import SelfCheck, reference_profiles
 from indexer.store import Store
@@ -24,6 +26,7 @@ from tests.support.tiny_run import (
     SETTINGS,
     FaultyNet,
     run,
+    tiny_images,
     tiny_model,
 )
 
@@ -127,7 +130,7 @@ def test_an_engine_that_disagrees_is_replaced_by_the_reference(
         profiling, "self_check", lambda *_: SelfCheck(1.0, False, "differs in layer 'stem'")
     )
     report = run(dataset, tmp_path / "db")
-    assert report.engine == "reference"
+    assert report.engine == Store.open(tmp_path / "db").manifest.engine == "reference"
     monkeypatch.undo()
     run(dataset, tmp_path / "fast")
     slow, fast = (Store.open(tmp_path / db).read(["profile"]) for db in ("db", "fast"))
@@ -145,6 +148,43 @@ def test_a_layer_that_the_fast_engine_meets_too_late_is_left_to_the_reference(
 
     report = run(dataset, tmp_path / "db", tiny_model(FaultyNet(fault)))
     assert (report.engine, report.samples) == ("reference", 71)
+    assert Store.open(tmp_path / "db").manifest.engine == "reference"
+
+
+def test_whatever_comes_after_a_run_takes_its_engine(
+    dataset: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = SelfCheck(1.0, False, "differs in layer 'stem'")
+    monkeypatch.setattr(profiling, "self_check", lambda *_: refused)
+    run(dataset, tmp_path / "db")
+    monkeypatch.undo()
+    monkeypatch.setattr(SaliencyEngine, "__call__", lambda *_: pytest.fail("not relied on"))
+    store = Store.open(tmp_path / "db")
+    rows = store.read(["id", "source", "ref", "label", "profile"], limit=3)
+    profiler = ImageProfiler(store, loaded=tiny_model())
+    pixels = IndexedImages(store.manifest, tiny_model().transform).tensor(rows)
+    profiles, _ = profiler.profiles(pixels, np.array(rows["label"].to_pylist()))
+    np.testing.assert_allclose(profiles, rows["profile"].to_pylist(), rtol=1e-3, atol=1e-4)
+    more = tiny_images(tmp_path / "more", count=6, seed=5)
+    added = add_dataset(more, tiny_model(), tmp_path / "db", SETTINGS, progress=silent)
+    assert (added.status, added.engine) == ("added", "reference")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_map": {"cat": "dog", "dog": "cat"}}, "class_map {}, not {'cat': 'dog'"),
+        ({"max_pixels": 70}, "max_pixels 64000000, not 70"),
+    ],
+)
+def test_data_read_in_another_way_is_not_taken_for_the_same(
+    dataset: ImageDataset, tmp_path: Path, change: dict, message: str
+) -> None:
+    run(dataset, tmp_path / "db")
+    with pytest.raises(IncompatibleIndexError, match=message):
+        run(dataset, tmp_path / "db", **change)
+    with pytest.raises(IncompatibleIndexError, match=message):
+        add_dataset(dataset, tiny_model(), tmp_path / "db", replace(SETTINGS, **change), silent)
 
 
 def test_automatic_batches_and_float16_and_signs(dataset: ImageDataset, tmp_path: Path) -> None:
