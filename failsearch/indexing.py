@@ -46,12 +46,15 @@ def index(
     from indexer.datasets import open_dataset
     from indexer.models import load_model
     from indexer.pipeline import index_dataset
+    from indexer.trust import remember
 
     # The data first: a wrong path should not cost the time of loading a model.
     dataset = open_dataset(data, **(data_options or {}))
     loaded = load_model(
         model, checkpoint=checkpoint, device=resolve_device(device), overrides=overrides
     )
+    if loaded.folder is not None:
+        remember(loaded.spec, loaded.folder)
     report = index_dataset(dataset, loaded, path, settings)
     made = Index.open(path)
     _fill_caches(made)

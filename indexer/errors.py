@@ -24,6 +24,10 @@ class ModelError(FailsearchError):
     """A model that cannot be loaded, or cannot be used as a classifier of the given data."""
 
 
+class UntrustedModelError(ModelError):
+    """An index whose model is a module that this user never named; says what would be imported."""
+
+
 class UnsupportedLayerError(ModelError):
     """A parametrised layer whose per-sample gradient is not defined; names layer and way out."""
 

@@ -25,6 +25,7 @@ from .factories import call_factory, is_factory
 from .hub import hub_access
 from .manifest import Manifest
 from .transforms import Transform, TransformOverrides, build_transform, transform_config
+from .trust import require_trust
 from .weights import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -162,10 +163,13 @@ def load_indexed_model(manifest: Manifest, device: str | torch.device = "cpu") -
 
     Raises:
         ModelError: the model is gone.
+        UntrustedModelError: it is a factory that this user never named, see `indexer.trust`.
         IncompatibleIndexError: its weights are no longer those that were indexed.
     """
     described = manifest.model
     config = manifest.transform
+    if is_factory(described["spec"]):
+        require_trust(described["spec"], described.get("folder") or os.getcwd())
     loaded = load_model(
         described["spec"],
         checkpoint=described.get("checkpoint"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from indexer.errors import FailsearchError, SettingError, StoreWarning
+from indexer.trust import TRUST_MODEL, trust_all
 
 from . import (
     auditing,
@@ -51,8 +52,18 @@ def _options(
             "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
+    trust_model: Annotated[
+        bool,
+        flag(
+            "--trust-model",
+            help="Import the module that an index names for its model, whoever made the index. "
+            f"{TRUST_MODEL}=1 does the same.",
+        ),
+    ] = False,
 ) -> None:
     """Find, explain and repair the failures of an image classifier."""
+    if trust_model:
+        trust_all()
 
 
 for group in (

@@ -7,6 +7,7 @@ import torch
 
 from indexer.errors import ModelError
 from indexer.models import load_indexed_model, load_model, save_timm_directory
+from indexer.trust import remember
 from tests.support.models import manifest_of
 from tests.support.pictures import noise
 
@@ -75,7 +76,8 @@ def test_ones_own_module_is_found_in_the_current_folder(own_module):
     assert loaded.architecture == f"{own_module}:Net"
 
 
-def test_ones_own_module_is_found_again_from_another_folder(own_module, monkeypatch):
+def test_ones_own_module_is_found_again_from_another_folder(own_module, tmp_path, monkeypatch):
+    remember(f"{own_module}:Net", str(tmp_path))
     load_model(f"{own_module}:Net")  # importing the module draws random weights, too
     torch.manual_seed(3)
     loaded = load_model(f"{own_module}:Net")
