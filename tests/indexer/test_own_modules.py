@@ -1,5 +1,6 @@
 """Models that are a function or class of the user's own module."""
 
+import importlib.util
 import sys
 
 import pytest
@@ -10,6 +11,11 @@ from indexer.models import load_indexed_model, load_model, save_timm_directory
 from indexer.trust import remember
 from tests.support.models import manifest_of
 from tests.support.pictures import noise
+
+
+@pytest.fixture(autouse=True)
+def _own_search_path(monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture
@@ -149,3 +155,83 @@ def test_a_module_that_cannot_be_imported_is_named_with_the_place(
     (tmp_path / f"{name}.py").write_text(code)
     with pytest.raises(ModelError, match=message):
         load_model(f"{name}:build")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sys\nsys.exit('usage: train.py DATA')",
+        "import argparse\nargparse.ArgumentParser().parse_args(['--nothing-known'])",
+        "def build():\n    raise SystemExit(0)",
+    ],
+)
+def test_a_script_that_ends_the_program_is_one_line(monkeypatch, tmp_path, code):
+    monkeypatch.chdir(tmp_path)
+    name = f"script_{len(code)}"
+    (tmp_path / f"{name}.py").write_text(code)
+    with pytest.raises(ModelError, match=f"guard what {name} does as a script with if __name__"):
+        load_model(f"{name}:build")
+
+
+def test_a_factory_without_a_signature_is_called(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unsigned.py").write_text("build = type")
+    with pytest.raises(ModelError, match="unsigned:build fails with TypeError: type"):
+        load_model("unsigned:build")
+
+
+def test_two_folders_with_a_module_of_one_name_are_not_confused(tmp_path):
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "namesake.py").write_text(
+            f"import timm\nfolder = {folder!r}\n"
+            "def make():\n    return timm.create_model('test_resnet', num_classes=2)\n"
+        )
+    load_model("namesake:make", folder=tmp_path / "first")
+    load_model("namesake:make", folder=tmp_path / "first")
+
+    with pytest.raises(
+        ModelError, match=r"namesake is imported from /.*/first/namesake.py already, so /.*/second/"
+    ):
+        load_model("namesake:make", folder=tmp_path / "second")
+    assert sys.modules["namesake"].folder == "first"
+
+
+def test_a_module_is_told_from_one_of_python(tmp_path):
+    (tmp_path / "queue.py").write_text("def make():\n    return None")
+    with pytest.raises(ModelError, match=r"queue is imported from /.* already"):
+        load_model("queue:make", folder=tmp_path)
+
+
+def test_a_package_of_the_folder_is_its_own(tmp_path):
+    package = tmp_path / "a_package_of_nets"
+    (package / "deep").mkdir(parents=True)  # without __init__.py
+    (package / "deep" / "net.py").write_text(
+        "import timm\ndef make():\n    return timm.create_model('test_resnet', num_classes=2)\n"
+    )
+
+    assert load_model("a_package_of_nets.deep.net:make", folder=tmp_path).num_classes == 2
+
+
+def test_what_else_is_in_the_folder_takes_no_ones_place(tmp_path):
+    (tmp_path / "this.py").write_text("raise RuntimeError('not the one of Python')")
+    (tmp_path / "late_help.py").write_text("two = 2")
+    (tmp_path / "late_net.py").write_text(
+        """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 2, 1)
+
+    def forward(self, x):
+        from late_help import two
+        return self.head(x).mean((two, 3))
+"""
+    )
+
+    assert load_model("late_net:Net", folder=tmp_path).num_classes == 2
+    this = importlib.util.find_spec("this")
+    assert this is not None
+    assert this.origin != str(tmp_path / "this.py")
