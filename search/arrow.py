@@ -4,10 +4,14 @@ pyarrow's own conversions import pandas wherever it is installed, which takes lo
 search from the command line.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes its compute functions at import, where no type checker sees them)
+
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 def integers(values: np.ndarray) -> pa.Int64Array:
@@ -35,3 +39,8 @@ def numbers(values: pa.Array | pa.ChunkedArray, dtype: type[np.generic]) -> np.n
         if len(chunk)
     ]
     return np.concatenate(parts) if parts else np.empty(0, dtype)
+
+
+def marked(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return the positions where an array of booleans is true: int64, ascending."""
+    return numbers(pc.indices_nonzero(values), np.uint64).astype(np.int64)

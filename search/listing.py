@@ -90,7 +90,7 @@ def list_samples(
 
     Args:
         store: the index.
-        filters: expressions or parsed filters, evaluated in the database; all must hold.
+        filters: expressions or parsed filters; all must hold.
         sort: name of a column, with a leading "-" for descending; ties are ordered by id.
         limit: most samples to return; None for all.
         among: "failures" or "all".

@@ -1,9 +1,14 @@
-"""Typed filters on samples, and the one place that turns them into SQL.
+"""Typed filters on samples: applied to a table, or turned into SQL that selects the same rows.
 
-The database takes raw SQL without parameters, so no text of a user ever reaches it as it came:
-a filter is parsed against the table's schema into a column, an operator and a value of the
-column's type, and each of the three is written by its own rule.
+Comparisons are those of Arrow: NaN is neither less nor greater than a number, and -0.0 equals 0.0.
+The database is asked only where it has to filter before it searches. It takes raw SQL without
+parameters, so no text of a user ever reaches it as it came: a filter is parsed against the table's
+schema into a column, an operator and a value of the column's type, and each of the three is
+written by its own rule.
 """
+
+# pyright: reportAttributeAccessIssue=false
+# (pyarrow makes its compute functions at import, where no type checker sees them)
 
 import difflib
 import math
@@ -11,15 +16,27 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from indexer.errors import FilterError
 from indexer.schema import HEAVY, METADATA_PREFIX
 
-OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
+from .arrow import strings
+
+_COMPARE = {
+    "=": pc.equal,
+    "!=": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+OPERATORS = tuple(_COMPARE)
 
 _OPERATOR = re.compile(r"!=|<=|>=|==|=|<|>")
 _NAMED = {"label": "label_name", "prediction": "prediction_name"}
@@ -34,7 +51,8 @@ class Filter:
         column: name of the column in the table.
         operator: one of `OPERATORS`. `!=` also holds where the column is empty, so that it is
             the complement of `=`.
-        value: bool, int, float, str, date or datetime, as the column's type asks.
+        value: bool, int, float, str, date or datetime, as the column's type asks: for times with a
+            zone a datetime with a zone, for others one without, which is in UTC.
     """
 
     column: str
@@ -49,15 +67,43 @@ class Filter:
         value = str(self.value).lower() if isinstance(self.value, bool) else self.value
         return f"{self.column.removeprefix(METADATA_PREFIX)}{self.operator}{value}"
 
+    def mask(self, table: pa.Table) -> pa.ChunkedArray:
+        """Return which rows of a table pass, without nulls.
+
+        Raises:
+            FilterError: the table has no such column, or it cannot be compared with the value.
+        """
+        if self.column not in table.schema.names:
+            raise FilterError(f"no column {self.column!r} to filter on")
+        column, unequal = table[self.column], self.operator == "!="
+        try:
+            if isinstance(self.value, bool) and self.operator in ("=", "!="):
+                held = pc.invert(column) if self.value == unequal else column
+            else:
+                held = _COMPARE[self.operator](column, _scalar(self.value, column.type))
+        except (pa.ArrowInvalid, NotImplementedError, OverflowError) as error:
+            raise FilterError(f"{self} cannot be compared: {column.type} values") from error
+        # Filling asks for a scalar of pyarrow's own making, which would import pandas.
+        return pc.fill_null(held, unequal) if held.null_count else held
+
     def to_sql(self) -> str:
-        """Return the comparison as an SQL expression."""
+        """Return the comparison as an SQL expression, true for the rows that `mask` selects."""
         column = _quote_column(self.column)
         comparison = f"{column} {self.operator} {_quote_value(self.value)}"
-        return f"({comparison} OR {column} IS NULL)" if self.operator == "!=" else comparison
+        if self.operator == "!=":
+            return f"({comparison} OR {column} IS NULL)"
+        if isinstance(self.value, float) and self.operator != "=":
+            return f"{comparison} AND NOT isnan({column})"  # it sorts NaN above all numbers
+        return comparison
 
 
 FAILURES = Filter("correct", "=", False)
 """The misclassified samples."""
+
+
+def mask(filters: Sequence[Filter], table: pa.Table) -> pa.ChunkedArray:
+    """Return which rows of a table pass all of at least one filter; see `Filter.mask`."""
+    return reduce(pc.and_, [item.mask(table) for item in filters])
 
 
 def to_sql(filters: Iterable[Filter]) -> str | None:
@@ -70,7 +116,7 @@ def parse_filter(text: str, schema: pa.Schema, classes: Sequence[str] = ()) -> F
 
     Columns of the data set go by their bare name; `label` and `prediction` take the name of a
     class or, where no class has that name, its number. Everything after the operator is the
-    value, without quotes.
+    value, without quotes; a time without a zone is in UTC.
 
     Args:
         text: column, one of = != < <= > >= (== is read as =), value.
@@ -144,8 +190,6 @@ def _typed(name: str, operator: str, value: str, kind: pa.DataType) -> Any:
         kind = kind.value_type
     if pa.types.is_boolean(kind):
         return _boolean(name, operator, value)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return value
     for fits, parse, wanted in _PARSERS:
         if fits(kind):
             try:
@@ -181,17 +225,45 @@ def _date(value: str, _: pa.DataType) -> date:
     return date.fromisoformat(value)
 
 
-def _timestamp(value: str, _: pa.DataType) -> datetime:
+def _timestamp(value: str, kind: pa.DataType) -> datetime:
+    """Round down to the column's unit, as the database would."""
     moment = datetime.fromisoformat(value)
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    step = {"s": 1_000_000, "ms": 1_000}.get(kind.unit, 1)
+    moment = moment.replace(microsecond=moment.microsecond // step * step)
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if kind.unit == "ns":
+        pa.scalar(moment, kind)  # ArrowInvalid outside the years 1677 to 2262
+    return moment if kind.tz is not None else moment.replace(tzinfo=None)
+
+
+def _text(value: str, _: pa.DataType) -> str:
+    value.encode()  # UnicodeEncodeError for bytes of a command line that are no text
+    return value
 
 
 _PARSERS = (
+    (pa.types.is_string, _text, "text in UTF-8"),
+    (pa.types.is_large_string, _text, "text in UTF-8"),
     (pa.types.is_integer, _integer, "a whole number in the column's range"),
     (pa.types.is_floating, _float, "a number"),
     (pa.types.is_date, _date, "a date such as 2026-01-31"),
-    (pa.types.is_timestamp, _timestamp, "a time such as 2026-01-31T12:00:00"),
+    (pa.types.is_timestamp, _timestamp, "a time in the column's range, as 2026-01-31T12:00:00"),
 )
+
+
+def _scalar(value: Any, kind: pa.DataType) -> pa.Scalar:
+    """Return a value to compare a column with.
+
+    Texts and numbers are made of their buffers, since pyarrow's own way imports pandas.
+    """
+    if isinstance(value, str):
+        return strings([value])[0]
+    if isinstance(value, int | float):
+        whole = isinstance(value, int) and pa.types.is_integer(kind)
+        number = kind if whole or pa.types.is_floating(kind) else pa.float64()
+        data = pa.py_buffer(np.array([value], number.to_pandas_dtype()))
+        return pa.Array.from_buffers(number, 1, [None, data])[0]
+    return pa.scalar(value, kind)
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
@@ -214,6 +286,10 @@ def _quote_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        # As a plain literal it would be local time in the zone of the column.
+        moment = value.astimezone(UTC).isoformat()
+        return f"arrow_cast('{moment}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
     if isinstance(value, datetime):
         return f"timestamp '{value.isoformat(sep=' ')}'"
     if isinstance(value, date):

@@ -28,13 +28,13 @@ from indexer.store import Store
 from indexer.versions import table_folder, version_number
 
 from . import cache
-from .arrow import integers, numbers, strings
+from .arrow import integers, marked, numbers, strings
 from .coarse import Coarse
 from .coarse_file import read_coarse, write_coarse
 from .column import Column, map_parts, numkong
 from .cosine import Profiles
 from .lance_file import Segment, locate_column
-from .predicates import FAILURES, Filter, to_sql
+from .predicates import FAILURES, Filter, mask
 from .products import norms
 from .results import Sample, samples_from_arrow
 
@@ -130,8 +130,7 @@ class Snapshot:
     @cached_property
     def failures(self) -> np.ndarray:
         """Positions of the misclassified samples, int64, ascending."""
-        wrong = pc.indices_nonzero(pc.invert(self.samples["correct"]))
-        return numbers(wrong, np.uint64).astype(np.int64)
+        return marked(FAILURES.mask(self.samples))
 
     def coarse(self, *, make: bool = False) -> Coarse | None:
         """Return the failures in one byte a value, from the cache.
@@ -190,14 +189,15 @@ class Snapshot:
 
         Args:
             among: "failures" or "all".
-            filters: evaluated by the database.
+            filters: all must hold.
+
+        Raises:
+            FilterError: a filter does not fit the columns.
         """
         if not filters:
             return self.failures if among == "failures" else None
-        where = to_sql([*filters, FAILURES] if among == "failures" else filters)
-        found = self.store.read([ID], where)[ID]
-        positions = pc.index_in(found, value_set=self.samples[ID]).drop_null()
-        return np.sort(numbers(positions, np.int32).astype(np.int64))
+        chosen = [*filters, FAILURES] if among == "failures" else filters
+        return marked(mask(chosen, self.samples))
 
     def ids(self, positions: np.ndarray) -> list[str]:
         """Return the ids at positions."""

@@ -1,7 +1,6 @@
 """What pages list: one version of the samples, filtered, sorted and counted in memory.
 
-A page must answer in milliseconds, so filters and sorts of the gallery run here on Arrow columns;
-they are the same typed filters that searches send to the database.
+A page must answer in milliseconds, so filters and sorts of the gallery run here on Arrow columns.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -19,20 +18,12 @@ import pyarrow.compute as pc
 from indexer.errors import FilterError
 from indexer.schema import ID
 from indexer.store import Store
-from search.arrow import integers, numbers, strings
-from search.predicates import Filter, columns
+from search.arrow import integers, marked, numbers, strings
+from search.predicates import Filter, columns, mask
 from search.results import plain
 from search.snapshot import snapshot as open_samples
 
 PAIR = ("label", "prediction")
-_COMPARE = {
-    "=": pc.equal,
-    "!=": pc.not_equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-}
 
 
 @dataclass(frozen=True)
@@ -117,20 +108,10 @@ class Snapshot:
 
     def matching(self, filters: Sequence[Filter], ids: Sequence[str] | None = None) -> np.ndarray:
         """Return the row numbers of the samples that match, ascending, int64."""
-        held = [self._compare(item) for item in filters]
+        held = [mask(filters, self.table)] if filters else []
         if ids is not None:
             held.append(pc.is_in(self.table[ID], value_set=strings(ids)))
-        if not held:
-            return np.arange(len(self.table))
-        return numbers(pc.indices_nonzero(reduce(pc.and_, held)), np.uint64).astype(np.int64)
-
-    def _compare(self, item: Filter) -> pa.ChunkedArray:
-        column = self.table[item.column]
-        if isinstance(item.value, bool) and not column.null_count:
-            # The first page asks for failures: pyarrow's scalars would import pandas for that.
-            return column if item.value == (item.operator == "=") else pc.invert(column)
-        held = _COMPARE[item.operator](column, item.value)
-        return pc.fill_null(held, item.operator == "!=")
+        return marked(reduce(pc.and_, held)) if held else np.arange(len(self.table))
 
     def _order(self, rows: np.ndarray, sort: str) -> np.ndarray:
         name = sort.removeprefix("-")

@@ -1,6 +1,7 @@
 """An index made of given arrays: for tests that plant structure in profiles or images."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def index_of_arrays(
     embeddings: np.ndarray | None = None,
     thumbnails: Sequence[bytes] | None = None,
     layout: FilterLayout | None = None,
-    metadata: Mapping[str, Sequence[str | float]] | None = None,
+    metadata: Mapping[str, Sequence[str | float | datetime]] | None = None,
     size: tuple[int, int] = (32, 32),
     ids: Sequence[str] | None = None,
 ) -> Store:

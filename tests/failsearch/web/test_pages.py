@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from html import unescape
 from pathlib import Path
 
@@ -43,6 +44,31 @@ def test_the_gallery_agrees_with_the_library(client: TestClient, hostile_index: 
     shown = client.get("/api/failures?filter=confidence>0.5&sort=confidence").json()
     assert [row["id"] for row in shown["failures"]] == [sample.id for sample in expected]
     assert shown["total"] == expected.total
+
+
+@pytest.mark.parametrize(
+    ("expression", "count"),
+    [("speed>0.5", 5), ("speed!=1", 4), ("taken>2024-01-02T00:00:00", 4), ("taken<=2024-01-02", 5)],
+)
+def test_gaps_and_zones_are_filtered_alike_everywhere(
+    connect: Connect, tmp_path: Path, expression: str, count: int
+) -> None:
+    evening = datetime(2024, 1, 1, 22, tzinfo=timezone(timedelta(hours=2)))
+    store = index_of_arrays(
+        tmp_path / "gaps.lancedb",
+        raw=np.random.default_rng(0).lognormal(-3, 1, (9, 4)).astype(np.float32),
+        logits=np.eye(2, dtype=np.float32)[np.ones(9, int)],
+        labels=np.zeros(9, int),
+        names=("cat", "dog"),
+        metadata={
+            "speed": [float("nan")] * 4 + [1.0] * 5,
+            "taken": [evening + timedelta(hours=row) for row in range(9)],
+        },
+    )
+    expected = list_samples(store, filters=[expression])
+    shown = connect(store.path).get("/api/failures", params={"filter": expression}).json()
+    assert shown["total"] == expected.total == count
+    assert {row["id"] for row in shown["failures"]} == {sample.id for sample in expected}
 
 
 def test_the_gallery_pages_and_sorts_by_id(client: TestClient) -> None:
