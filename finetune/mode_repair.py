@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from indexer.durability import replace_file, store_errors
 from indexer.errors import IncompatibleIndexError
 from indexer.progress import Progress, silent
 from indexer.schema import ID, REPAIRS, THUMBNAIL
@@ -260,7 +261,8 @@ def judge(task: Task, logits: np.ndarray | None) -> Account:
 def write_split(task: Task, path: Path) -> None:
     """Write which sample was in which part, so that a repair can be judged again."""
     table = pa.table({"id": list(task.population.ids), "split": task.parts.tolist()})
-    pq.write_table(table, path)
+    with replace_file(path) as file:
+        pq.write_table(table, file)
 
 
 def read_split(store: Store, population: Population, repair_id: str) -> np.ndarray:
@@ -270,6 +272,7 @@ def read_split(store: Store, population: Population, repair_id: str) -> np.ndarr
 
     Raises:
         IncompatibleIndexError: the index has no such repair.
+        StoreError: its file cannot be read.
     """
     path = store.path / REPAIRS / repair_id / SPLIT_FILE
     if not path.exists():
@@ -277,7 +280,8 @@ def read_split(store: Store, population: Population, repair_id: str) -> np.ndarr
             f"{store.path} has no split of repair {repair_id!r}: verify the patch on the index "
             "that it was made from"
         )
-    table = pq.read_table(path)
+    with store_errors(f"read {path}"):
+        table = pq.read_table(path)
     part_of = dict(zip(table["id"].to_pylist(), table["split"].to_pylist(), strict=True))
     return np.array([part_of.get(sample, "") for sample in population.ids])
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from indexer.durability import disk_errors, sync_path, sync_tree
 from indexer.errors import UnknownSampleError
 from indexer.schema import REPAIRS
 from indexer.store import Store
@@ -59,7 +60,10 @@ def next_repair(store: Store) -> tuple[str, Path]:
 
 
 def record_repair(store: Store, document: dict[str, Any], samples: pa.Table) -> None:
-    """Append a finished repair: its JSON report and its affected samples."""
+    """Append a finished repair: its JSON report and its affected samples, after its files."""
+    with disk_errors(store.path):
+        sync_tree(store.path / REPAIRS / document["id"])
+        sync_path(store.path)
     row = {
         "id": document["id"],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -104,9 +104,11 @@ def save_image(image: "bytes | Image", folder: Path, name: str) -> None:
     """Write an image into a folder: its bytes as they are, a picture as PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(image, bytes):
-        (folder / (name + _suffix(image))).write_bytes(image)
+        with replace_file(folder / (name + _suffix(image))) as file:
+            file.write(image)
     else:
-        image.save(folder / (name + ".png"))
+        with replace_file(folder / (name + ".png")) as file:
+            image.save(file, "PNG")
 
 
 def _format(path: Path, form: str | None) -> str:

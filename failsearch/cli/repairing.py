@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from indexer.durability import disk_errors
+from indexer.durability import disk_errors, replace_file
 from indexer.errors import SettingError
 from indexer.progress import track
 from search.words import percent
@@ -235,6 +235,6 @@ def tables(
         device=device, progress=track, samples=samples, many=many, seeds=seeds
     )
     if markdown is not None:
-        with disk_errors(markdown):
-            markdown.write_text(found.to_markdown(), encoding="utf-8")
+        with disk_errors(markdown), replace_file(markdown) as file:
+            file.write(found.to_markdown().encode())
     emit(found.to_json(), as_json, lambda console: console.print(found.to_markdown(), markup=False))

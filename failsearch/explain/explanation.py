@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from indexer.durability import disk_errors
+from indexer.durability import disk_errors, replace_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -166,15 +166,17 @@ class Explanation:
             if self.paste is not None:
                 pictures["paste.png"] = self.paste.picture()
             for name, picture in pictures.items():
-                picture.save(folder / name)
-            np.savez_compressed(
-                folder / "arrays.npz",
-                heatmap=self.heatmap,
-                gradient=self.gradient,
-                pixels=self.pixels,
-                profile=self.profile,
-                raw=self.raw,
-                probabilities=self.probabilities,
-                columns=np.array([item.column for item in self.filters]),
-            )
+                with replace_file(folder / name) as file:
+                    picture.save(file, "PNG")
+            with replace_file(folder / "arrays.npz") as file:
+                np.savez_compressed(
+                    file,
+                    heatmap=self.heatmap,
+                    gradient=self.gradient,
+                    pixels=self.pixels,
+                    profile=self.profile,
+                    raw=self.raw,
+                    probabilities=self.probabilities,
+                    columns=np.array([item.column for item in self.filters]),
+                )
         return [folder / name for name in (*pictures, "arrays.npz")]

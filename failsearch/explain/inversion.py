@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from indexer.durability import disk_errors
+from indexer.durability import disk_errors, replace_file
 from indexer.errors import SettingError, UnknownSampleError
 from indexer.saliency.inversion import Descent, invert_profile
 from indexer.saliency.matching import matching_distance
@@ -102,15 +102,15 @@ class Inversion:
         folder = Path(folder)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self.strip().save(folder / "strip.png")
-            self.image.save(folder / "recovered.png")
-            np.savez_compressed(
-                folder / "arrays.npz",
-                pixels=self.pixels,
-                original=self.original,
-                distances=self.distances,
-            )
-        return [folder / name for name in ("strip.png", "recovered.png", "arrays.npz")]
+            pictures = {"strip.png": self.strip(), "recovered.png": self.image}
+            for name, picture in pictures.items():
+                with replace_file(folder / name) as file:
+                    picture.save(file, "PNG")
+            with replace_file(folder / "arrays.npz") as file:
+                np.savez_compressed(
+                    file, pixels=self.pixels, original=self.original, distances=self.distances
+                )
+        return [folder / name for name in (*pictures, "arrays.npz")]
 
 
 def invert_sample(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from indexer.durability import disk_errors
+from indexer.durability import disk_errors, replace_file
 from indexer.errors import SettingError
 from indexer.schema import EMBEDDING, HEAVY, ID, LOGITS, SAMPLES, THUMBNAIL
 from indexer.store import Store
@@ -119,7 +119,7 @@ def write_knn_graph(store: Store, path: Path, neighbours: int = 10) -> None:
     graph = cleanlab_inputs(store, neighbours).knn_graph
     if graph is None:
         raise SettingError(f"a graph needs embeddings of two samples, {store.path} has none")
-    with disk_errors(path), path.open("wb") as file:
+    with disk_errors(path), replace_file(path) as file:
         save_npz(file, graph)
 
 

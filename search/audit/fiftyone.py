@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from indexer.durability import disk_errors
+from indexer.durability import disk_errors, replace_file
 
 from ..export import ReadImage, safe_name, save_image
 from ..listing import list_samples
@@ -67,4 +67,5 @@ def _target(label: int, confidence: float | None = None, **attributes: Any) -> d
 def _write(path: Path, classes: Sequence[str], targets: Mapping[str, Any]) -> None:
     """Write targets by image name without suffix; None is no label."""
     document = {"classes": list(classes), "labels": targets}
-    path.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
+    with replace_file(path) as file:
+        file.write(json.dumps(document, indent=1, allow_nan=False).encode())

@@ -19,7 +19,7 @@ from finetune.reprofile import reprofile
 from finetune.settings import RepairSettings
 from finetune.verify import verify_patch
 from finetune.workbench import SearchSettings
-from indexer.errors import IncompatibleIndexError, ModelError
+from indexer.errors import IncompatibleIndexError, ModelError, StoreError
 from search.modes import Confusion, Mode, ModeReport, ModeSettings
 from search.modes.stored import write_modes
 from tests.support.classifier import SmallIndex
@@ -78,6 +78,9 @@ def test_a_mode_repair_reports_writes_records_and_verifies(indexed):
     with store.writer():
         store.append_samples(added.to_reader())
     assert verify_patch(store, str(report.patch)).matches  # later samples are in no part
+    (store.path / "repairs" / report.id / "split.parquet").write_bytes(b"torn")
+    with pytest.raises(StoreError, match=r"cannot read .*split\.parquet"):
+        verify_patch(store, str(report.patch))
 
     model = timm.create_model(f"local-dir:{report.model}", pretrained=True).eval()
     population, _ = open_population(store)
