@@ -78,9 +78,6 @@ def test_a_mode_repair_reports_writes_records_and_verifies(indexed):
     with store.writer():
         store.append_samples(added.to_reader())
     assert verify_patch(store, str(report.patch)).matches  # later samples are in no part
-    (store.path / "repairs" / report.id / "split.parquet").write_bytes(b"torn")
-    with pytest.raises(StoreError, match=r"cannot read .*split\.parquet"):
-        verify_patch(store, str(report.patch))
 
     model = timm.create_model(f"local-dir:{report.model}", pretrained=True).eval()
     population, _ = open_population(store)
@@ -99,6 +96,10 @@ def test_a_mode_repair_reports_writes_records_and_verifies(indexed):
     assert patched.read_bytes() == original
     with pytest.raises(ModelError, match="neither"):
         verify_patch(store, str(report.patch), report.patch)
+
+    (store.path / "repairs" / report.id / "split.parquet").write_bytes(b"torn")
+    with pytest.raises(StoreError, match=r"cannot read .*split\.parquet"):
+        verify_patch(store, str(report.patch))
 
 
 def test_that_no_repair_exists_is_recorded_too(indexed):
