@@ -31,7 +31,8 @@ def decode(data: bytes | Image.Image, *, max_pixels: int = MAX_PIXELS) -> Image.
         max_pixels: width × height above which an image is rejected before its pixels are read.
 
     Raises:
-        RejectedImageError: with the reason; nothing else escapes.
+        RejectedImageError: with the reason.
+        MemoryError: there is too little, which is no fault of the image; nothing else escapes.
     """
     if isinstance(data, bytes) and not data:
         raise RejectedImageError("the image is empty (0 bytes)")
@@ -41,7 +42,7 @@ def decode(data: bytes | Image.Image, *, max_pixels: int = MAX_PIXELS) -> Image.
         image = Image.open(io.BytesIO(data), formats=FORMATS) if isinstance(data, bytes) else data
         _check_size(image, max_pixels)
         return _to_rgb(image)
-    except RejectedImageError:
+    except (RejectedImageError, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:
         raise RejectedImageError("not an image in a known format") from error

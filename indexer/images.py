@@ -61,6 +61,8 @@ class IndexedImages:
                 f"image {ref!r} of {dataset.spec} can no longer be read ({error}): restore it, or "
                 "index the data again"
             ) from error
+        except MemoryError as error:
+            raise DataError(f"memory does not suffice to read image {ref!r}: free some") from error
         with self._lock:
             self._kept[key] = image
             if len(self._kept) > KEPT_IMAGES:
@@ -108,3 +110,5 @@ def open_picture(image: Image.Image | bytes | str | Path) -> tuple[Image.Image, 
         return decode(image if given else read_image_file(Path(image))), name
     except RejectedImageError as error:
         raise DataError(f"cannot use {name}: {error}") from error
+    except MemoryError as error:
+        raise DataError(f"memory does not suffice to read {name}: free some") from error

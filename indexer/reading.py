@@ -12,7 +12,7 @@ from torch import Tensor
 from .classes import ClassMap
 from .datasets import ImageDataset, Row
 from .decode import MAX_PIXELS, decode, thumbnail
-from .errors import RejectedImageError
+from .errors import DataError, RejectedImageError
 from .transforms import Transform, in_two_steps
 
 LARGEST_CHUNK = 16
@@ -68,11 +68,20 @@ class ImageReader:
     max_pixels: int = MAX_PIXELS
 
     def read(self, row: Row) -> ReadImage | Rejected:
-        """Read one row; every fault of the row itself comes back as a rejection."""
+        """Read one row; every fault of the row itself comes back as a rejection.
+
+        Raises:
+            DataError: the fault is the machine's, and the row may be read another time.
+        """
         try:
             return self._read(row)
         except RejectedImageError as error:
             return Rejected(row.id, row.ref, str(error))
+        except MemoryError as error:
+            raise DataError(
+                f"memory does not suffice to read image {row.id!r}: free some or lower "
+                "--workers, and repeat the command"
+            ) from error
 
     def _read(self, row: Row) -> ReadImage:
         if row.error is not None:

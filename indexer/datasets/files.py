@@ -1,11 +1,12 @@
 """Reading one image file, and listing image files below a folder."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import RejectedImageError
+from ..errors import DataError, RejectedImageError
 from .naming import natural_key
 
 _SUFFIXES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff ppm pgm pbm pnm avif"
@@ -13,12 +14,21 @@ IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 MAX_FILE_BYTES = 2**28
 """Longest image file that is read (256 MiB); a longer one is no photograph."""
 
+_OF_THE_FILE = frozenset(
+    (
+        *(errno.EACCES, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ELOOP),
+        *(errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ENXIO, errno.EPERM),
+    )
+)
+"""Errors that the file itself would give at any time; others are those of the machine."""
+
 
 def read_image_file(path: Path) -> bytes:
     """Return the bytes of a regular file.
 
     Raises:
         RejectedImageError: no such file, not a file, not readable, empty or oversized.
+        DataError: the machine cannot read it now, which says nothing of the file.
     """
     try:
         status = path.stat()
@@ -33,8 +43,15 @@ def read_image_file(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise RejectedImageError(f"no such file: {path}") from error
-    except (OSError, ValueError) as error:  # a path with a NUL character raises ValueError
+    except ValueError as error:  # a path with a NUL character
         raise RejectedImageError(f"the file cannot be read: {error}") from error
+    except OSError as error:
+        if error.errno in _OF_THE_FILE:
+            raise RejectedImageError(f"the file cannot be read: {error}") from error
+        raise DataError(
+            f"{path} cannot be read now ({error.strerror or error}): mend that, and repeat the "
+            "command"
+        ) from error
 
 
 def is_image_name(name: str) -> bool:

@@ -139,6 +139,16 @@ def test_what_is_no_whole_image_is_rejected(data, reason):
         decode(data)
 
 
+def test_too_little_memory_is_no_fault_of_the_image(monkeypatch):
+    def full(image):
+        raise MemoryError
+
+    data = encode(picture())
+    monkeypatch.setattr("indexer.decode._to_rgb", full)
+    with pytest.raises(MemoryError):
+        decode(data)
+
+
 @pytest.mark.parametrize("side", [9_000, 20_000, 2_000_000_000])
 def test_a_huge_image_is_rejected_without_allocating(side):
     with pytest.raises(RejectedImageError, match="too large"):

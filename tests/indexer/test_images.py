@@ -133,3 +133,14 @@ def test_an_image_that_was_let_in_is_read_again_whatever_its_size(tmp_path):
 
     with pytest.raises(DataError, match="the limit is 10"):
         small.pil(0, "cat/0.png")
+
+
+def test_too_little_memory_is_one_line(both, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("indexer.images.decode", full)
+    with pytest.raises(DataError, match=r"memory does not suffice to read image 'cat/0\.png'"):
+        both.pil(0, "cat/0.png")
+    with pytest.raises(DataError, match="memory does not suffice to read image: "):
+        open_picture(picture())

@@ -7,6 +7,7 @@ import pytest
 
 from indexer.classes import match_classes
 from indexer.datasets import ImageDataset, Row
+from indexer.errors import DataError
 from indexer.reading import ImageReader, ReadImage, Rejected
 from tests.support.tiny_run import CLASSES, tiny_model
 
@@ -59,3 +60,14 @@ def test_an_unforeseen_error_of_a_row_reaches_the_caller(dataset: ImageDataset) 
     faulty = replace(reader(dataset), transform=transform)
     with pytest.raises(ZeroDivisionError):
         list(faulty.stream(0, 2, 8))
+
+
+def test_too_little_memory_ends_the_run_and_rejects_nothing(
+    dataset: ImageDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("indexer.reading.decode", full)
+    with pytest.raises(DataError, match=r"memory does not suffice to read image '.*\.png'"):
+        list(reader(dataset).stream(0, 2, 8))
