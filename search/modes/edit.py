@@ -36,14 +36,15 @@ def merge_modes(store: "Store", mode_ids: Sequence[str], name: str | None = None
 
     Args:
         store: an index with modes.
-        mode_ids: at least two different modes.
+        mode_ids: at least two different modes; repetitions count once.
         name: of the merged mode; by default from its confusions.
 
     Raises:
         UnknownSampleError: no such mode.
         SettingError: fewer than two modes, or the name is another mode's.
     """
-    if len(set(mode_ids)) < 2:
+    mode_ids = tuple(dict.fromkeys(mode_ids))
+    if len(mode_ids) < 2:
         raise SettingError(
             f"merging takes two different modes, not {', '.join(mode_ids) or 'none'}"
         )

@@ -51,7 +51,7 @@ def test_names_stay_unique_and_present(planted: Store, report: ModeReport) -> No
 
 
 def test_merging_joins_the_members_under_the_first_id(planted: Store, report: ModeReport) -> None:
-    merged = merge_modes(planted, ["m2", "m1"], name="both")
+    merged = merge_modes(planted, ["m2", "m2", "m1"], name="both")
     joined = {*report.mode("m1").samples, *report.mode("m2").samples}
     assert set(merged.mode("m2").samples) == joined
     assert merged.mode("m2").name == "both"
