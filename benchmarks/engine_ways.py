@@ -18,9 +18,10 @@ from torch.nn import functional as F
 from indexer.filters import FilterLayout
 from indexer.saliency.dispatch import Dispatcher
 from indexer.saliency.engine import SaliencyEngine, summed_loss
+from indexer.saliency.geometry import Geometry
 from indexer.saliency.kernels.finish import NOTHING, Finish
 from indexer.saliency.layout import layer_weights, profile_layout
-from indexer.saliency.products import Geometry, convolve, input_gradient
+from indexer.saliency.products import convolve, input_gradient
 from indexer.saliency.reference import image_profile
 
 Way = Callable[[Tensor, Tensor], object]

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .geometry import Geometry
 from .kernels import convolution, cpu, gpu, pixelwise
 from .kernels.finish import NOTHING, Finish, finish_
 from .passes import fast_convolve, fast_input_gradient, onednn
 from .products import (
     CACHE,
-    Geometry,
     correlation_rowsum,
     depthwise_rowsum,
     looped_rowsum,
@@ -143,7 +143,7 @@ class Dispatcher:
         P = x.shape[1]
         if P == 1:
             return Path("outer", "a single token", _flat_outer)
-        kernel = self._kernel(_as_maps(x), _as_maps(g), Geometry((1, 1)))
+        kernel = self._kernel(_as_maps(x), _as_maps(g), Geometry.of(1))
         if kernel is not None:
             return Path(kernel.name, kernel.reason, partial(_on_maps, rowsum=kernel.rowsum))
         scratch = GPU_SCRATCH if x.is_cuda else CACHE

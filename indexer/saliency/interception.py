@@ -23,9 +23,10 @@ from .derived import sources
 from .dispatch import Dispatcher
 from .folding import Consumers, Normalization, worth_folding
 from .gates import add, relu, send, smooth, takes
+from .geometry import Geometry, of_call
 from .kernels.activations import Curve
 from .kernels.finish import Finish
-from .products import Geometry, convolve, live_tokens
+from .products import convolve, live_tokens
 from .tally import Call, Tally
 
 _RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
@@ -177,7 +178,7 @@ class Interceptor(TorchFunctionMode):
         return None
 
     def _conv2d(self, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-        x, conv = _geometry(input, weight, stride, padding, dilation, groups)
+        x, conv = of_call(input, weight, stride, padding, dilation, groups)
         self._consumers.touch((input, weight), None)
         slots = self._rerouted(input, weight, bias) if input.dim() == 4 else ()
         if slots:
@@ -276,20 +277,3 @@ class Interceptor(TorchFunctionMode):
 
 def _in_place(args: tuple, kwargs: dict) -> bool:
     return bool(kwargs.get("inplace", args[1:] == (True,)))
-
-
-def _geometry(x, weight, stride, padding, dilation, groups) -> tuple[Tensor, Geometry]:
-    """Normalize the arguments of conv2d; one-sided "same" padding is applied to x itself."""
-    kernel, stride, dilation = tuple(weight.shape[2:]), _pair(stride), _pair(dilation)
-    if padding == "same":
-        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        if any(t % 2 for t in total):  # as torch does: the odd pixel goes to the bottom and right
-            x = F.pad(x, (0, total[1] % 2, 0, total[0] % 2))
-        padding = tuple(t // 2 for t in total)
-    elif padding == "valid":
-        padding = (0, 0)
-    return x, Geometry(kernel, stride, _pair(padding), dilation, groups)
-
-
-def _pair(value) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (tuple(value) * 2)[:2]

@@ -9,7 +9,8 @@ what `products.convolve` and `products.input_gradient` compute everywhere.
 import torch
 from torch import Tensor
 
-from .products import Geometry, convolve, input_gradient
+from .geometry import Geometry
+from .products import convolve, input_gradient
 
 
 def fast_convolve(x: Tensor, weight: Tensor, bias: Tensor | None, conv: Geometry) -> Tensor:

@@ -7,41 +7,14 @@ and never hold more than one scratch tensor of per-sample gradients (`scratch` e
 sample's worth where that is more). Sums of half-precision products are float32.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .geometry import Geometry
+
 CACHE = 1 << 18
 """Elements of a scratch tensor that stays in the cache of one core: 1 MiB in float32."""
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How a convolution slides: the arguments of `torch.conv2d` after the bias, as pairs."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-    @property
-    def taps(self) -> int:
-        """Number of kernel taps, K."""
-        return self.kernel[0] * self.kernel[1]
-
-    def positions(self, x: Tensor) -> int:
-        """Number of output positions P for an input [B, I, H, W]."""
-        sizes = zip(x.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True)
-        height, width = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
-        return height * width
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether every position meets exactly one input pixel, without padding."""
-        return self.kernel == (1, 1) and self.padding == (0, 0)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, conv: Geometry) -> Tensor:

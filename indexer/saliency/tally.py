@@ -9,8 +9,9 @@ from indexer.filters import FilterLayout
 
 from .derived import pull_back
 from .dispatch import Dispatcher
+from .geometry import Geometry
 from .precision import operand
-from .products import Geometry, conv_gradients, linear_gradients
+from .products import conv_gradients, linear_gradients
 
 DENSE_SCRATCH = 1 << 24
 """Elements of per-sample gradients that the dense path holds at a time: 64 MiB in float32."""

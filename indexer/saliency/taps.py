@@ -8,7 +8,7 @@ that product and its two partial derivatives.
 Symbols as in the package docstring; V is a tensor of the weight's shape for each sample.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .products import Geometry, conv_gradients, input_gradient, linear_gradients
+from .geometry import Geometry, of_call
+from .products import conv_gradients, input_gradient, linear_gradients
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ class LayerTaps(TorchFunctionMode):
         slot = self._slots.get(id(weight))
         if slot is None or input.dim() != 4:
             return None
-        x, conv = geometry(input, weight, stride, padding, dilation, groups)
+        x, conv = of_call(input, weight, stride, padding, dilation, groups)
         output = torch.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, groups)
         return self._record(slot, x, weight, output, conv)
 
@@ -103,23 +104,6 @@ class LayerTaps(TorchFunctionMode):
     ) -> Tensor:
         self.taps.append(Tap(slot, x, weight, output, x._version, conv))
         return output.clone()
-
-
-def geometry(x, weight, stride, padding, dilation, groups) -> tuple[Tensor, Geometry]:
-    """Normalize the arguments of conv2d; "same" padding is applied to x itself."""
-    kernel, stride, dilation = tuple(weight.shape[2:]), _pair(stride), _pair(dilation)
-    if padding == "same":
-        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        top, left = (extent // 2 for extent in total)  # as torch does: the odd one goes last
-        x = F.pad(x, (left, total[1] - left, top, total[0] - top))
-    if isinstance(padding, str):
-        padding = 0
-    return x, Geometry(kernel, stride, _pair(padding), dilation, groups)
-
-
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    first, last = (value, value) if isinstance(value, int) else (value[0], value[-1])
-    return first, last
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:

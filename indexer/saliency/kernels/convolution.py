@@ -10,10 +10,11 @@ import ctypes
 import torch
 from torch import Tensor
 
+from indexer.saliency.geometry import Pair, pair
+
 from .cpu import why_not as why_not_rowsum
 from .finish import NOTHING, Finish, arguments
 from .library import check_status, load, path_index
-from .problem import Pair, pair
 
 # Channels that the kernel multiplies at once, and filters in two vectors of the widest path.
 _CHANNELS, _FILTERS = 64, 32

@@ -8,8 +8,9 @@ import ctypes
 
 import torch
 
+from indexer.saliency.geometry import Geometry, Pair
+
 from .library import check_status, instruction_sets, load, path_index
-from .problem import Convolution, Pair
 
 # Groups with fewer input channels than this fill a register tile badly: their channels go into
 # the lanes of a vector instead, as in a depthwise convolution.
@@ -93,7 +94,7 @@ def conv_rowsum(
     """
     group_inputs = x.shape[1] // groups
     kernel = "depthwise" if groups > 1 and group_inputs < _NARROW_GROUP else "dense"
-    convolution = Convolution.of(kernel_size, stride, padding, dilation, groups)
+    convolution = Geometry.of(kernel_size, stride, padding, dilation, groups)
     return _run(kernel, x, g, convolution, path)
 
 
@@ -111,12 +112,12 @@ def depthwise_rowsum(
 
     Arguments, result and errors as of `conv_rowsum` with `groups` = I; O is a multiple of I.
     """
-    convolution = Convolution.of(kernel_size, stride, padding, dilation, x.shape[1])
+    convolution = Geometry.of(kernel_size, stride, padding, dilation, x.shape[1])
     return _run("depthwise", x, g, convolution, path)
 
 
 def _run(
-    kernel: str, x: torch.Tensor, g: torch.Tensor, convolution: Convolution, path: str | None
+    kernel: str, x: torch.Tensor, g: torch.Tensor, convolution: Geometry, path: str | None
 ) -> torch.Tensor:
     reason = why_not(x, g)
     library = load()
@@ -134,7 +135,7 @@ def _run(
     return out
 
 
-def _problem(x: torch.Tensor, g: torch.Tensor, c: Convolution) -> _Problem:
+def _problem(x: torch.Tensor, g: torch.Tensor, c: Geometry) -> _Problem:
     return _Problem(
         *x.shape,
         *g.shape[1:],

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .problem import Convolution, Pair
+from indexer.saliency.geometry import Geometry, Pair
 
 PRECISIONS = ("ieee", "tf32")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -98,7 +98,7 @@ def conv_rowsum(
     Raises:
         ValueError: shapes that do not belong together, or tensors that `why_not` refuses.
     """
-    convolution = Convolution.of(kernel_size, stride, padding, dilation, groups)
+    convolution = Geometry.of(kernel_size, stride, padding, dilation, groups)
     _check(x, g, convolution, precision)
     if groups > 1 and x.shape[1] // groups < _NARROW_GROUP:
         return _depthwise(x, g, convolution)
@@ -117,12 +117,12 @@ def depthwise_rowsum(
 
     Arguments, result and errors as of `conv_rowsum` with `groups` = I; O is a multiple of I.
     """
-    convolution = Convolution.of(kernel_size, stride, padding, dilation, x.shape[1])
+    convolution = Geometry.of(kernel_size, stride, padding, dilation, x.shape[1])
     _check(x, g, convolution, "ieee")
     return _depthwise(x, g, convolution)
 
 
-def _check(x: torch.Tensor, g: torch.Tensor, convolution: Convolution, precision: str) -> None:
+def _check(x: torch.Tensor, g: torch.Tensor, convolution: Geometry, precision: str) -> None:
     if reason := why_not(x, g):
         raise ValueError(f"no GPU kernel: {reason}")
     if precision not in PRECISIONS:
@@ -138,7 +138,7 @@ def column_splits(programs: int, columns: int) -> tuple[int, int]:
     return -(-blocks // per_split), per_split * _BLOCK_J
 
 
-def _dense(x: torch.Tensor, g: torch.Tensor, c: Convolution, precision: str) -> torch.Tensor:
+def _dense(x: torch.Tensor, g: torch.Tensor, c: Geometry, precision: str) -> torch.Tensor:
     B, _, height, width = x.shape
     filters, inputs = g.shape[1] // c.groups, x.shape[1] // c.groups
     columns, positions = inputs * c.kernel.height * c.kernel.width, g.shape[2] * g.shape[3]
@@ -159,7 +159,7 @@ def _dense(x: torch.Tensor, g: torch.Tensor, c: Convolution, precision: str) -> 
     return out.sum(0).view(B, g.shape[1])
 
 
-def _depthwise(x: torch.Tensor, g: torch.Tensor, c: Convolution) -> torch.Tensor:
+def _depthwise(x: torch.Tensor, g: torch.Tensor, c: Geometry) -> torch.Tensor:
     B, channels, height, width = x.shape
     filters = g.shape[1]
     out = torch.empty((c.kernel.height, B, filters), dtype=torch.float32, device=x.device)

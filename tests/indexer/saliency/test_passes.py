@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.saliency.geometry import Geometry
 from indexer.saliency.passes import fast_convolve, fast_input_gradient
-from indexer.saliency.products import Geometry, convolve, input_gradient
+from indexer.saliency.products import convolve, input_gradient
 
 
 @st.composite
@@ -16,13 +17,13 @@ def layers(draw):
     channels, batch = draw(st.integers(2, 40)), draw(st.integers(1, 20))
     kind = draw(st.sampled_from(["pointwise", "depthwise", "grouped"]))
     if kind == "pointwise":
-        conv = Geometry((1, 1), draw(st.sampled_from([(1, 1), (1, 1), (2, 1)])))
+        conv = Geometry.of((1, 1), draw(st.sampled_from([(1, 1), (1, 1), (2, 1)])))
         shape = (draw(st.integers(2, 40)), channels, 1, 1)
     else:
         kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
         padding, dilation, stride = (draw(_pair(low, 2)) for low in (0, 1, 1))
         groups = channels if kind == "depthwise" else 1
-        conv = Geometry(kernel, stride, padding, dilation, groups)
+        conv = Geometry.of(kernel, stride, padding, dilation, groups)
         shape = (channels if kind == "depthwise" else 7, channels // groups, *kernel)
     size = [
         max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 5))
@@ -61,5 +62,5 @@ def test_small_batches_of_1x1_layers_with_and_without_onednn(onednn, monkeypatch
     monkeypatch.setattr("indexer.saliency.passes.onednn", lambda _: onednn)
     x = torch.randn(2, 8, 9, 9).to(memory_format=torch.channels_last)
     weight = torch.randn(12, 8, 1, 1)
-    y = fast_convolve(x, weight, None, Geometry((1, 1)))
+    y = fast_convolve(x, weight, None, Geometry.of((1, 1)))
     torch.testing.assert_close(y, torch.conv2d(x, weight))

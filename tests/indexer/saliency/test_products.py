@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.saliency.dispatch import Dispatcher
+from indexer.saliency.geometry import Geometry
 from indexer.saliency.products import (
-    Geometry,
     conv_gradients,
     convolve,
     correlation_rowsum,
@@ -29,10 +29,10 @@ def convolutions(draw, pointwise=False, depthwise=False):
     inputs = groups if depthwise else groups * draw(st.integers(1, 3))
     outputs = groups if depthwise else groups * draw(st.integers(1, 3))
     if pointwise:
-        conv = Geometry((1, 1), draw(pair), groups=groups)
+        conv = Geometry.of((1, 1), draw(pair), groups=groups)
     else:
         padding = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
-        conv = Geometry(draw(pair), draw(pair), padding, draw(pair), groups)
+        conv = Geometry.of(draw(pair), draw(pair), padding, draw(pair), groups)
     size = [
         draw(st.integers(max(1, d * (k - 1) + 1 - 2 * p), 8))
         for k, d, p in zip(conv.kernel, conv.dilation, conv.padding, strict=True)
@@ -104,7 +104,7 @@ def test_half_precision_products_sum_in_float32():
 
 def test_depthwise_layers_of_many_taps_are_correlations():
     x, g, weight = torch.randn(2, 6, 9, 8), torch.randn(2, 6, 5, 4), torch.randn(6, 1, 5, 5)
-    conv = Geometry((5, 5), (2, 2), (2, 2), groups=6)
+    conv = Geometry.of((5, 5), (2, 2), (2, 2), groups=6)
     path = Dispatcher(kernels=False).conv(x, g, weight, conv)
     assert path.name == "correlation"
     rows = per_sample_gradients(x, g, weight, conv).abs().flatten(2).sum(2)

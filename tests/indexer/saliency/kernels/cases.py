@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import torch
 from hypothesis import strategies as st
 
-from indexer.saliency.kernels.problem import Convolution, Size
+from indexer.saliency.geometry import Geometry, Size
 
 
 @dataclass(frozen=True)
 class Case:
     """Input and output gradient of one convolution, in a memory layout of choice."""
 
-    convolution: Convolution
+    convolution: Geometry
     x: torch.Tensor
     g: torch.Tensor
 
@@ -39,7 +39,7 @@ def reference(case: Case) -> torch.Tensor:
 
 
 def make(
-    convolution: Convolution,
+    convolution: Geometry,
     batch: int,
     in_channels: int,
     out_channels: int,
@@ -72,7 +72,7 @@ def cases(draw: st.DrawFn, max_channels: int = 70) -> Case:
     kernel = Size(numbers(1, 5), numbers(1, 8))
     dilation = Size(numbers(1, 2), numbers(1, 3))
     padding = Size(numbers(0, 3), numbers(0, 3))
-    convolution = Convolution(kernel, Size(numbers(1, 3), numbers(1, 3)), padding, dilation, groups)
+    convolution = Geometry(kernel, Size(numbers(1, 3), numbers(1, 3)), padding, dilation, groups)
     least = [
         max(1, d * (k - 1) + 1 - 2 * p) for k, d, p in zip(kernel, dilation, padding, strict=True)
     ]

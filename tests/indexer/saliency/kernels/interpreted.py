@@ -8,8 +8,8 @@ import json
 
 import torch
 
+from indexer.saliency.geometry import Geometry
 from indexer.saliency.kernels import gpu
-from indexer.saliency.kernels.problem import Convolution
 
 from .cases import Case, make, reference, relative_error
 
@@ -32,7 +32,7 @@ LAYOUTS = ("contiguous", "channels_last", "sliced")
 def cases() -> dict[str, Case]:
     """Return every layer, the memory layouts in turn."""
     return {
-        name: make(Convolution.of(*geometry), 2, inputs, outputs, size, LAYOUTS[i % len(LAYOUTS)])
+        name: make(Geometry.of(*geometry), 2, inputs, outputs, size, LAYOUTS[i % len(LAYOUTS)])
         for i, (name, (geometry, inputs, outputs, size)) in enumerate(LAYERS.items())
     }
 
@@ -60,7 +60,7 @@ def errors() -> dict[str, float]:
     }
     depthwise = layers["depthwise"]
     direct = gpu.depthwise_rowsum(*depthwise.arguments[:-1])
-    empty = make(Convolution.of(3, 1, 1, 1, 1), 0, 4, 4, (5, 5))
+    empty = make(Geometry.of(3, 1, 1, 1, 1), 0, 4, 4, (5, 5))
     return result | {
         "depthwise called directly": relative_error(direct, reference(depthwise)),
         "bfloat16": bfloat16_error(layers["3x3"]),

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.saliency.geometry import Geometry
 from indexer.saliency.kernels import cpu, library
-from indexer.saliency.kernels.problem import Convolution
 
 from .cases import Case, cases, make, reference, relative_error
 
@@ -43,7 +43,7 @@ LAYERS = {
 
 def _layer(name: str, layout: str) -> Case:
     geometry, in_channels, out_channels, size = LAYERS[name]
-    return make(Convolution.of(*geometry), 3, in_channels, out_channels, size, layout)
+    return make(Geometry.of(*geometry), 3, in_channels, out_channels, size, layout)
 
 
 @built
@@ -78,7 +78,7 @@ def test_any_convolution(case: Case) -> None:
     path=st.sampled_from(PATHS or ("none",)),
 )
 def test_any_winograd(inputs, outputs, size, padding, layout, path) -> None:
-    case = make(Convolution.of(3, 1, padding, 1, 1), 2, inputs, outputs, size, layout)
+    case = make(Geometry.of(3, 1, padding, 1, 1), 2, inputs, outputs, size, layout)
     rows = cpu.conv_rowsum(*case.arguments, path=path)
     assert relative_error(rows, reference(case)) < TOLERANCE
 
