@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from indexer.classes import ClassMap
-from indexer.images import IndexedImages, open_picture
+from indexer.images import IndexedImages, open_picture, pixel_limit
 from indexer.models import LoadedModel, load_indexed_model
 from indexer.profiling import Profiler, collect, engine_of
 from indexer.scoring import score
@@ -44,7 +44,7 @@ class ImageProfiler:
             DataError: the image cannot be read.
             ClassMapError: the model has no such class.
         """
-        picture, name = open_picture(image)
+        picture, name = open_picture(image, max_pixels=pixel_limit(self._manifest))
         target = ClassMap(self._manifest.classes).output_of(str(label))
         profiles, logits = self.profiles(self.loaded.transform(picture)[None], np.array([target]))
         scores = score(logits, np.array([target]))

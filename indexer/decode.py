@@ -7,6 +7,7 @@ conversion clips to white; here it is scaled.
 """
 
 import io
+import threading
 
 import numpy as np
 from PIL import Image
@@ -21,6 +22,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF")
 THUMBNAIL_QUALITY = 85
 LARGEST_THUMBNAIL = 16 * 1024
 """Bytes of a JPEG beyond which it is encoded again, as a thumbnail."""
+
+_raising = threading.Lock()
 
 
 def decode(data: bytes | Image.Image, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -38,6 +41,7 @@ def decode(data: bytes | Image.Image, *, max_pixels: int = MAX_PIXELS) -> Image.
         raise RejectedImageError("the image is empty (0 bytes)")
     # Pillow's parsers raise whatever their arithmetic runs into on hostile bytes (struct.error,
     # IndexError, SyntaxError, ZeroDivisionError, …): here each of them means a damaged image.
+    _raise_pillows_limit(max_pixels)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS) if isinstance(data, bytes) else data
         _check_size(image, max_pixels)
@@ -47,7 +51,7 @@ def decode(data: bytes | Image.Image, *, max_pixels: int = MAX_PIXELS) -> Image.
     except Image.UnidentifiedImageError as error:
         raise RejectedImageError("not an image in a known format") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise RejectedImageError(f"too large, the limit is {max_pixels} pixels: {error}") from error
+        raise RejectedImageError(f"too large: the limit is {max_pixels} pixels") from error
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise RejectedImageError(f"the image is damaged: {reason}") from error
@@ -81,6 +85,18 @@ def _is_bare_jpeg(image: Image.Image, encoded: bytes) -> bool:
     """
     bare = image.format == "JPEG" and not {"exif", "icc_profile", "adobe"} & image.info.keys()
     return bare and len(encoded) <= LARGEST_THUMBNAIL
+
+
+def _raise_pillows_limit(max_pixels: int) -> None:
+    """Keep Pillow's own limit, which is one for the whole process, from overruling a higher one.
+
+    It stays, since Pillow asks it before `_check_size` can be: where the file of a WebP or GIF
+    image is opened, memory for the whole canvas is taken. It is never lowered, so that threads
+    with different limits do not disturb each other.
+    """
+    with _raising:
+        if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+            Image.MAX_IMAGE_PIXELS = max_pixels
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:

@@ -95,11 +95,21 @@ class IndexedImages:
         return self._datasets[source]
 
 
-def open_picture(image: Image.Image | bytes | str | Path) -> tuple[Image.Image, str]:
+def pixel_limit(manifest: Manifest) -> int:
+    """Return the most pixels that an image of an index, or one compared to them, may have."""
+    return max(
+        (source.get("max_pixels", MAX_PIXELS) for source in manifest.sources), default=MAX_PIXELS
+    )
+
+
+def open_picture(
+    image: Image.Image | bytes | str | Path, *, max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image, str]:
     """Return an image that is not in the index, in RGB, and its name: the file's, or "image".
 
     Args:
         image: decoded, encoded as a file, or the path of a file.
+        max_pixels: see `pixel_limit`.
 
     Raises:
         DataError: the file cannot be read, or holds no image that can be used.
@@ -107,7 +117,8 @@ def open_picture(image: Image.Image | bytes | str | Path) -> tuple[Image.Image, 
     given = isinstance(image, Image.Image | bytes)
     name = "image" if given else Path(image).name
     try:
-        return decode(image if given else read_image_file(Path(image))), name
+        data = image if given else read_image_file(Path(image))
+        return decode(data, max_pixels=max_pixels), name
     except RejectedImageError as error:
         raise DataError(f"cannot use {name}: {error}") from error
     except MemoryError as error:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from indexer.classes import ClassMap
 from indexer.errors import SettingError
-from indexer.images import IndexedImages, open_picture
+from indexer.images import IndexedImages, open_picture, pixel_limit
 from indexer.models import LoadedModel, load_indexed_model
 from indexer.saliency.matching import Standardizer
 
@@ -104,12 +104,12 @@ class Bench:
             DataError: the file cannot be read.
             ClassMapError: no such class.
         """
-        picture, name = open_picture(image)
+        picture, name = open_picture(image, max_pixels=pixel_limit(self.manifest))
         return Subject(name, self.class_index(label), self._to_view(picture))
 
     def pixels_of(self, image: Image.Image | str | Path) -> np.ndarray:
         """Return the model's view of a picture or file, float32 [I, H, W] in [0, 1]."""
-        return self._to_view(open_picture(image)[0])
+        return self._to_view(open_picture(image, max_pixels=pixel_limit(self.manifest))[0])
 
     def class_index(self, label: str | int) -> int:
         """Return the output of a class given by name or by number; raises ClassMapError."""

@@ -19,7 +19,7 @@ from failsearch.explain.subjects import Bench, Subject, to_image
 from failsearch.explain.what_if import what_if
 from failsearch.query import ImageProfiler
 from indexer.errors import SettingError
-from indexer.images import open_picture
+from indexer.images import open_picture, pixel_limit
 from indexer.models import LoadedModel, load_indexed_model
 from indexer.store import Store
 from search.neighbours import SearchSettings, search_profile
@@ -97,7 +97,7 @@ class Models:
             DataError: the bytes are no image that can be used.
             ClassMapError: no such class.
         """
-        picture, _ = open_picture(data)
+        picture, _ = open_picture(data, max_pixels=pixel_limit(self._store.manifest))
         with self._lock:
             profile, query = self._profiler(picture, label)
         return search_profile(self._store, profile, query, settings)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from indexer.decode import decode
 from indexer.errors import DataError, RejectedImageError
+from indexer.images import pixel_limit
 from indexer.progress import Progress, Tracker, silent
 
 from ..export import ReadImage
@@ -96,7 +97,7 @@ def with_image_checks(
     if not len(listing):
         return list(findings)
     with progress("Checking images with cleanvision", PASSES * len(listing), 0) as tracker:
-        originals = _Originals(listing, read_image, tracker)
+        originals = _Originals(listing, read_image, tracker, pixel_limit(store.manifest))
         issues = check_images(originals)
     samples = listing.samples
     merged, covered = _with_causes(store, findings, issues, samples)
@@ -114,8 +115,11 @@ def with_image_checks(
 class _Originals(Sequence[Image.Image]):
     """The images of a listing, read when they are asked for: gray ones gray, others in RGB."""
 
-    def __init__(self, listing: Listing, read_image: ReadImage, tracker: Tracker) -> None:
+    def __init__(
+        self, listing: Listing, read_image: ReadImage, tracker: Tracker, max_pixels: int
+    ) -> None:
         self._samples, self._read, self._tracker = listing.samples, read_image, tracker
+        self._max_pixels = max_pixels
         self.sizes = [(0, 0)] * len(listing)
         """Width and height of each image, once it was read."""
 
@@ -126,7 +130,7 @@ class _Originals(Sequence[Image.Image]):
         sample = self._samples[row]
         try:
             data = self._read(sample)
-            image = decode(data)
+            image = decode(data, max_pixels=self._max_pixels)
         except RejectedImageError as error:
             raise DataError(
                 f"image {sample.id!r} can no longer be read ({error}): restore it, or audit "

@@ -163,6 +163,27 @@ def test_the_pixel_limit_can_be_chosen():
         decode(data, max_pixels=399)
 
 
+@pytest.mark.parametrize("pixels", [90_000_000, 400_000_000])
+def test_a_limit_above_pillows_own_is_the_one_that_counts(monkeypatch, pixels):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    data = png_header(10_000, pixels // 10_000)  # without pixels
+
+    with pytest.raises(RejectedImageError, match=r"damaged: .*truncated"):
+        decode(data, max_pixels=pixels)
+    with pytest.raises(RejectedImageError, match=f"too large: .* the limit is {pixels - 1}$"):
+        decode(data, max_pixels=pixels - 1)
+    with pytest.raises(RejectedImageError, match="the limit is 64000000"):
+        decode(data)
+
+
+def test_a_canvas_that_pillow_takes_on_opening_is_within_the_limit():
+    data = bytearray(encode(picture(), "GIF"))
+    frame = data.index(b",", 13)
+    data[frame + 5 : frame + 9] = b"\xff" * 4  # 65,535 × 65,535 pixels
+    with pytest.raises(RejectedImageError, match="too large: the limit is 1000 pixels"):
+        decode(bytes(data), max_pixels=1000)
+
+
 WHOLE = {kind: encode(noise((24, 24)), kind) for kind in ("PNG", "JPEG", "GIF", "TIFF", "WEBP")}
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from indexer.datasets import open_dataset
+from indexer.decode import MAX_PIXELS
 from indexer.errors import DataError
 from indexer.filters import FilterLayout
-from indexer.images import KEPT_IMAGES, IndexedImages, open_picture
+from indexer.images import KEPT_IMAGES, IndexedImages, open_picture, pixel_limit
 from indexer.manifest import Manifest
 from indexer.transforms import build_transform
 from tests.support.pictures import encode, picture, write_class_folders, write_embedded
@@ -144,3 +145,14 @@ def test_too_little_memory_is_one_line(both, monkeypatch):
         both.pil(0, "cat/0.png")
     with pytest.raises(DataError, match="memory does not suffice to read image: "):
         open_picture(picture())
+
+
+def test_a_picture_of_ones_own_may_be_as_large_as_those_of_the_index(tmp_path):
+    dataset = open_dataset(write_class_folders(tmp_path / "set", ("cat", "dog"), images=1))
+    sources = tuple({**dataset.to_source(), "max_pixels": limit} for limit in (10, 48))
+    limit = pixel_limit(replace(manifest(dataset), sources=sources))
+
+    assert open_picture(picture(), max_pixels=limit)[0].size == (8, 6)
+    with pytest.raises(DataError, match="the limit is 47"):
+        open_picture(picture(), max_pixels=limit - 1)
+    assert pixel_limit(manifest()) == MAX_PIXELS

@@ -100,6 +100,15 @@ def test_a_missing_image_is_said_in_one_line(store: Store) -> None:
         audit(store, AuditSettings(kinds=("images",)))
 
 
+def test_images_are_checked_up_to_the_limit_that_they_were_indexed_with(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cleanvision")
+    monkeypatch.setattr("search.audit.image_checks.pixel_limit", lambda manifest: 1023)
+    with pytest.raises(DataError, match="32 × 32 pixels, the limit is 1023"):
+        audit(store, AuditSettings(kinds=("images",)), read_image=originals)
+
+
 def test_a_missing_cleanvision_is_said_in_one_line(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
