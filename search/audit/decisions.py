@@ -1,17 +1,16 @@
-"""What a person decided about suspects, and the data set corrected accordingly.
+"""What a person decided about suspects.
 
 Every decision is a row of the table `decisions`; the last one on a sample counts, so that a
 change of mind is an addition, and nothing that was decided is ever lost.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from indexer.errors import SettingError
-from indexer.schema import DECISIONS, ID
+from indexer.schema import DECISIONS
 
 if TYPE_CHECKING:
     from indexer.store import Store
@@ -71,31 +70,3 @@ def read_decisions(store: "Store") -> dict[str, dict[str, Any]]:
     table = store.read_table(DECISIONS)
     rows = [] if table is None else table.to_pylist()
     return {row["sample"]: row for row in sorted(rows, key=lambda row: row["time"])}
-
-
-def corrected_manifest(store: "Store", decisions: Mapping[str, Mapping[str, Any]]) -> pa.Table:
-    """Return the data set with the decisions applied, a row a sample.
-
-    The columns `path` and `label` are what a manifest file needs. Samples that are no image of
-    anything are left out; the original label and the verdict stand beside the rest.
-
-    Args:
-        store: the index.
-        decisions: as `read_decisions` returns them.
-    """
-    rows = []
-    for sample in store.read([ID, "ref", "label_name"]).to_pylist():
-        decision = decisions.get(sample[ID], {})
-        if decision.get("verdict") == NO_IMAGE:
-            continue
-        rows.append(
-            {
-                "id": sample[ID],
-                "path": sample["ref"],
-                "label": decision.get("right_name") or sample["label_name"],
-                "original_label": sample["label_name"],
-                "verdict": decision.get("verdict"),
-            }
-        )
-    fields = ("id", "path", "label", "original_label", "verdict")
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in fields]))

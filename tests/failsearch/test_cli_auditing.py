@@ -8,6 +8,9 @@ import pytest
 from scipy import sparse
 
 import failsearch
+from search.audit.corrected import corrected_manifest
+from search.audit.decisions import NO_IMAGE, WRONG_LABEL, decide, read_decisions
+from search.export import write_table
 from search.modes import find_modes, rename_mode
 from tests.search.modes.conftest import CAUSE_SIZE, SAMPLES, planted_arrays
 from tests.search.modes.conftest import NAMES as CLASSES
@@ -98,3 +101,19 @@ def test_an_audit_without_failures_says_so(run: Run, own: Place, tmp_path: Path)
     tables = run("repair", "table", "--db", db)
     assert (tables.code, tables.out) == (2, "")
     assert "the tables are made of such failures" in tables.err
+
+
+def test_a_corrected_manifest_is_indexed_as_it_is(run: Run, own: Place, tmp_path: Path) -> None:
+    store = failsearch.open(own.db).store
+    wrong, blank, *_ = listed = store.read(["id", "label_name"]).to_pylist()
+    right = next(name for name in NAMES if name != wrong["label_name"])
+    decide(store, wrong["id"], WRONG_LABEL, right)
+    decide(store, blank["id"], NO_IMAGE)
+    manifest, db = tmp_path / "corrected.csv", tmp_path / "again.lancedb"
+    write_table(corrected_manifest(store, read_decisions(store)), manifest)
+    done = run("index", manifest, "--model", f"local-dir:{own.model}", "--db", db, "--json")
+    assert done.code == 0
+    again = failsearch.open(db).store.read(["id", "label_name", "meta_verdict"]).to_pylist()
+    expected = {row["id"]: row["label_name"] for row in listed[2:]} | {wrong["id"]: right}
+    assert {row["id"]: row["label_name"] for row in again} == expected
+    assert [row["id"] for row in again if row["meta_verdict"]] == [wrong["id"]]

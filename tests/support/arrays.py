@@ -37,6 +37,7 @@ def index_of_arrays(
     metadata: Mapping[str, Sequence[str | float | datetime]] | None = None,
     size: tuple[int, int] = (32, 32),
     ids: Sequence[str] | None = None,
+    sources: Sequence[int] | None = None,
 ) -> Store:
     """Make a finished index of raw profiles [n, F], logits [n, C], labels [n]; ids r0 and on."""
     n, units = raw.shape
@@ -53,7 +54,7 @@ def index_of_arrays(
     scores = vars(score(logits, labels))
     values = {
         "id": list(ids or [f"r{row}" for row in range(n)]),
-        "source": np.zeros(n, np.int32),
+        "source": np.array(sources or [0] * n, np.int32),
         "ref": [str(row) for row in range(n)],
         "label": labels.astype(np.int32),
         "label_name": [names[label] for label in labels],

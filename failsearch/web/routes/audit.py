@@ -8,7 +8,8 @@ from starlette.responses import HTMLResponse, Response
 
 from indexer.errors import SettingError
 from indexer.progress import Progress
-from search.audit.decisions import corrected_manifest, decide
+from search.audit.corrected import corrected_manifest
+from search.audit.decisions import decide
 from search.audit.report import Finding
 from search.audit.settings import (
     CAUSES,
@@ -127,7 +128,10 @@ def decide_json(
 
 @router.get("/api/audit/manifest.csv", **answers("text/csv"))
 def manifest(state: App) -> Response:
-    """Return the data set with the decisions applied, as a manifest to index or train on."""
+    """Return the data set with the decisions applied; images are named by path, or source and row.
+
+    Where the images are files, it is a manifest to index or train on.
+    """
     return download(corrected_manifest(state.index.store, state.decisions), "corrected", "csv")
 
 
