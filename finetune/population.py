@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -60,12 +61,12 @@ class Population:
         """Where the model is."""
         return next(self.model.parameters()).device
 
-    @property
+    @cached_property
     def predictions(self) -> np.ndarray:
         """Class predicted for each sample as indexed, int64 [N]."""
         return self.logits.argmax(1)
 
-    @property
+    @cached_property
     def failures(self) -> np.ndarray:
         """Rows of the misclassified samples, int64, ascending."""
         return np.flatnonzero(self.predictions != self.labels)

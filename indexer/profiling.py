@@ -155,7 +155,7 @@ def automatic_batch_size(model: nn.Module, image: Tensor) -> int:
 
     Args:
         model: in eval mode.
-        image: one transformed image, [3, H, W].
+        image: one transformed image, [I, H, W].
     """
     device = next(model.parameters()).device
     values = 0

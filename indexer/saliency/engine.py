@@ -102,7 +102,7 @@ class SaliencyEngine:
         """Profile a batch.
 
         Args:
-            images: [B, 3, H, W], any device; B may be 0.
+            images: [B, I, H, W], any device; B may be 0.
             labels: [B] class indices.
 
         Raises:

@@ -103,7 +103,7 @@ class Interceptor(TorchFunctionMode):
     are; if a unit weight took part in them, its gradient shows up in the graph (`engine` checks).
 
     Args:
-        images: [B, 3, H, W], the model's input.
+        images: [B, I, H, W], the model's input.
         slots: index of each unit weight by `id(parameter)`.
         tally: receives x and g of each rerouted call; without one, calls are only watched.
         anchor: a scalar that requires grad, from which the graph starts.

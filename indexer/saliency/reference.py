@@ -49,7 +49,7 @@ def reference_profiles(
 
     Args:
         model: in eval mode; left as it was found.
-        images: [B, 3, H, W].
+        images: [B, I, H, W].
         labels: [B].
         layout: from `profile_layout(model, ...)`.
 
@@ -124,7 +124,7 @@ def self_check(engine: SaliencyEngine, images: Tensor, labels: Tensor) -> SelfCh
 
     Args:
         engine: the engine to check.
-        images: a few real images, [B, 3, H, W]; an odd B like 3 tells most.
+        images: a few real images, [B, I, H, W]; an odd B like 3 tells most.
         labels: [B].
 
     Returns:
