@@ -191,7 +191,7 @@ def _known(manifest: Manifest, job: Job) -> int | None:
         return None
     indexed = manifest.sources[known[-1]]
     for name in ("class_map", "max_pixels"):
-        if indexed[name] != job.source[name]:
+        if indexed.get(name, job.source[name]) != job.source[name]:  # early indexes lack some
             raise IncompatibleIndexError(
                 f"{job.dataset.spec} was indexed with {name} {indexed[name]}, not "
                 f"{job.source[name]}: index it again with another --db"
