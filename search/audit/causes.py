@@ -54,14 +54,19 @@ class Trait:
 class Comparison:
     """Members of a mode against correct samples of the same classes.
 
+    Members whose value is unknown, or whose class has no correct sample with a known one, cannot
+    be compared and are in none of the figures.
+
     Attributes:
+        count: how many members were compared.
         effect: Cliff's delta within classes, in [-1, 1]: how much more often a member exceeds a
             correct sample of its class than the reverse.
         p_value: two-sided, that the effect is chance.
-        members: mean over the members.
-        others: mean over correct samples, classes weighted as in the mode.
+        members: mean over the members that were compared.
+        others: mean over correct samples, classes weighted as among those members.
     """
 
+    count: int
     effect: float
     p_value: float
     members: float
@@ -121,7 +126,7 @@ def compare(
         None where too few can be compared, or where no value differs.
     """
     members = members[~np.isnan(values[members])]
-    deltas, variances, means, counts = [], [], [], []
+    deltas, variances, sums, means, counts = [], [], [], [], []
     for label in np.unique(labels[members]):
         own = values[members[labels[members] == label]]
         others = values[(labels == label) & correct & ~np.isnan(values)]
@@ -132,6 +137,7 @@ def compare(
         not_above = np.searchsorted(ordered, own, "right")
         deltas.append(float((below + not_above - len(others)).sum() / len(others)))
         variances.append(_delta_variance(np.concatenate([own, others]), len(own), len(others)))
+        sums.append(float(own.sum()))
         means.append(float(others.mean()) * len(own))
         counts.append(len(own))
     total, variance = sum(counts), sum(variances)
@@ -139,9 +145,10 @@ def compare(
         return None
     z = sum(deltas) / sqrt(variance)
     return Comparison(
+        count=total,
         effect=sum(deltas) / total,
         p_value=erfc(abs(z) / sqrt(2)),
-        members=float(values[members].mean()),
+        members=sum(sums) / total,
         others=sum(means) / total,
     )
 
@@ -220,6 +227,7 @@ def _finding(
             "effect": compared.effect,
             "p_value": compared.p_value,
             "tests": tests,
+            "compared": compared.count,
             "members_mean": compared.members,
             "correct_mean": compared.others,
             "pairs": [{"member": ids[m], "correct": ids[c]} for m, c in examples],
@@ -228,15 +236,18 @@ def _finding(
 
 
 def _reason(size: int, trait: Trait, compared: Comparison) -> str:
+    images = f"its {size} images"
+    if compared.count < size:
+        images = f"the {compared.count} of {images} that can be compared"
     if trait.words is None:
         return (
-            f"{percent(compared.members)} of its {size} images have {trait.name}, "
+            f"{percent(compared.members)} of {images} have {trait.name}, "
             f"{percent(compared.others)} of correct images of the same classes do"
         )
     are = "are" if abs(compared.effect) >= CLEAR else "tend to be"
     beats = (1 + abs(compared.effect)) / 2
     return (
-        f"its {size} images {are} {trait.words[compared.effect > 0]}: {trait.name} "
+        f"{images} {are} {trait.words[compared.effect > 0]}: {trait.name} "
         f"{trait.show(compared.members)} on average, {trait.show(compared.others)} in correct "
         f"images of the same classes; pairs of the two differ this way {percent(beats)} of the time"
     )
@@ -246,13 +257,13 @@ def _example_pairs(
     values: np.ndarray, rows: np.ndarray, labels: np.ndarray, correct: np.ndarray, high: bool
 ) -> list[tuple[int, int]]:
     """Return (member, correct sample of its class): extreme members beside ordinary samples."""
-    known = rows[~np.isnan(values[rows])]
+    usual = correct & ~np.isnan(values)
+    known = rows[~np.isnan(values[rows]) & np.isin(labels[rows], labels[usual])]
     order = known[np.argsort(-values[known] if high else values[known], kind="stable")]
     pairs = []
     for member in order[:EXAMPLES]:
-        peers = np.flatnonzero((labels == labels[member]) & correct & ~np.isnan(values))
-        if len(peers):
-            ordinary = peers[np.argsort(values[peers], kind="stable")]
-            # Different ordinary samples for different members: step around the median.
-            pairs.append((int(member), int(ordinary[(len(peers) // 2 + len(pairs)) % len(peers)])))
+        peers = np.flatnonzero((labels == labels[member]) & usual)
+        ordinary = peers[np.argsort(values[peers], kind="stable")]
+        # Different ordinary samples for different members: step around the median.
+        pairs.append((int(member), int(ordinary[(len(peers) // 2 + len(pairs)) % len(peers)])))
     return pairs

@@ -10,9 +10,11 @@ from PIL import Image
 from scipy.stats import false_discovery_control, mannwhitneyu
 
 from search.audit.belief import posterior, suggest
-from search.audit.causes import compare, discoveries
+from search.audit.causes import Trait, causes, compare, discoveries
 from search.audit.duplicates import NEAR_BITS, _candidates
 from search.audit.pictures import PROPERTIES, difference_hash, measure
+from search.audit.settings import AuditSettings
+from search.modes import Confusion, Mode, ModeReport, ModeSettings
 
 
 @given(st.integers(0, 10**6), st.integers(6, 40), st.integers(6, 40), st.booleans())
@@ -42,6 +44,31 @@ def test_what_is_typical_of_a_class_is_no_cause() -> None:
     assert compared is not None
     assert abs(compared.effect) < 0.3
     assert compared.p_value > 0.01
+
+
+def test_what_cannot_be_compared_is_in_no_figure_and_in_no_sentence() -> None:
+    labels = np.array([0] * 5 + [1] * 15 + [0] * 30)  # nothing of class 1 is right
+    values = np.where(np.arange(50) < 5, 1.0, 0.0)
+    correct, members = np.arange(50) >= 20, np.arange(20)
+    compared = compare(values, members, labels, correct)
+    assert compared is not None
+    assert (compared.count, compared.effect) == (5, 1.0)
+    assert (compared.members, compared.others) == (1.0, 0.0)
+    ids = [f"s{row}" for row in range(50)]
+    confusion = Confusion(0, 1, "cat", "dog", 20)
+    mode = Mode("m1", "mode", tuple(ids[:20]), (confusion,), 0.5, (), (), ())
+    report = ModeReport((mode,), (), ModeSettings())
+    traits = [Trait("light=night", values, None), Trait("speed", -values, ("slow", "fast"))]
+    tagged, measured = sorted(
+        causes(report, traits, ids, labels, correct, AuditSettings()),
+        key=lambda finding: finding.evidence["property"],
+    )
+    assert tagged.evidence["compared"] == measured.evidence["compared"] == 5
+    assert tagged.reason.startswith(
+        "100 % of the 5 of its 20 images that can be compared have light=night, 0 % of correct"
+    )
+    assert measured.reason.startswith("the 5 of its 20 images that can be compared are slow: ")
+    assert tagged.samples == measured.samples == tuple(ids[:5])
 
 
 @given(st.lists(st.floats(0, 1), max_size=40), st.sampled_from([0.01, 0.1, 0.5]))
