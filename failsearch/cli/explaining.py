@@ -27,7 +27,9 @@ def explain(
         Path | None, typer.Option(help="An image that is not in the index.", metavar="FILE")
     ] = None,
     label: Annotated[str | None, typer.Option(help="True class of --image.")] = None,
-    top: Annotated[int, typer.Option(help="Salient filters to show and boost.")] = 10,
+    top: Annotated[
+        int | None, typer.Option(help="Salient filters to show and boost; 10 by default.")
+    ] = None,
     boost: Annotated[float, typer.Option(help="Factor on the boosted filters.")] = 100.0,
     filters: Annotated[
         str | None,

@@ -11,7 +11,7 @@ import torch
 from indexer.errors import SettingError
 from indexer.progress import Progress, Tracker, silent
 from indexer.saliency.input_space import profile_gradient
-from indexer.saliency.matching import boosted_distance
+from indexer.saliency.matching import boosted_distance, boosted_entries
 from indexer.schema import MODES
 from search.modes import read_modes
 from search.snapshot import snapshot
@@ -109,7 +109,8 @@ def explain_subjects(
     ]
 
 
-def _top(profile: np.ndarray, count: int) -> list[int]:
+def _top(profile: np.ndarray, top: int | None) -> list[int]:
+    count = boosted_entries(top, len(profile))
     return np.argsort(-profile, kind="stable")[:count].tolist()
 
 

@@ -15,7 +15,8 @@ class ExplainSettings:
     """What to explain, and what to try out on the image.
 
     Attributes:
-        top: how many of the most salient filters are boosted and listed.
+        top: how many of the most salient filters are boosted and listed; None takes 10, or all
+            but one where there are fewer.
         boost: factor of the boosted entries of the profile.
         filters: filters to look at in place of the most salient, each "layer:index".
         masks: boxes to fill, together as one region.
@@ -27,7 +28,7 @@ class ExplainSettings:
         seed: of random regions and noise.
     """
 
-    top: int = 10
+    top: int | None = None
     boost: float = 100.0
     filters: tuple[str, ...] = ()
     masks: tuple[Box, ...] = ()

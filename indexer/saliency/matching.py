@@ -48,10 +48,33 @@ class Standardizer:
         return z if self.signed else z.abs()
 
 
+TOP = 10
+"""Entries of a profile that are boosted unless told otherwise."""
+
+
+def boosted_entries(top: int | None, units: int) -> int:
+    """Return how many entries of a profile to boost: `top`, or 10 and fewer of a short profile.
+
+    One entry at least stays as it is: boosting all only lengthens a profile.
+
+    Raises:
+        SettingError: `top` is out of range, or there is only one unit.
+    """
+    if units < 2:
+        raise SettingError(
+            "a profile of a single unit stands for nothing in particular: index with more units"
+        )
+    if top is None:
+        return min(TOP, units - 1)
+    if not 0 < top < units:
+        raise SettingError(f"top {top}: boost between 1 and {units - 1} of the {units} units")
+    return top
+
+
 def boosted_distance(
     standardize: Standardizer,
     *,
-    top: int = 10,
+    top: int | None = None,
     boost: float = 100.0,
     columns: Sequence[int] | None = None,
 ) -> Callable[[Tensor], Tensor]:
@@ -61,7 +84,7 @@ def boosted_distance(
 
     Args:
         standardize: turns raw profiles into stored ones.
-        top: how many of the largest entries are boosted.
+        top: how many of the largest entries are boosted, see `boosted_entries`.
         boost: their factor.
         columns: units to boost in place of the largest.
 
@@ -69,8 +92,7 @@ def boosted_distance(
         SettingError: no unit to boost, more than there are, or a boost of 1 or less.
     """
     units = len(standardize.mean)
-    if columns is None and not 0 < top < units:
-        raise SettingError(f"top {top}: boost between 1 and {units - 1} of the {units} units")
+    count = boosted_entries(top, units) if columns is None else 0
     if columns is not None and not (columns and 0 <= min(columns) <= max(columns) < units):
         raise SettingError(f"columns {columns}: give one or more of 0 to {units - 1}")
     if not boost > 1:
@@ -80,7 +102,7 @@ def boosted_distance(
         profile = standardize(raw)
         target = profile.detach().clone()
         chosen = (
-            target.topk(top, dim=1).indices
+            target.topk(count, dim=1).indices
             if columns is None
             else torch.tensor(columns, device=raw.device).expand(len(raw), -1)
         )

@@ -281,3 +281,20 @@ def test_where_there_is_nothing_to_list_a_line_says_so(run: Run, own: Place) -> 
     none = run("failures", "--filter", "confidence>1", "--db", own.db)
     assert none.out == "No failures match.\n"
     assert run("modes", "--min-size", 10_000, "--db", own.db).out.startswith("No modes")
+
+
+def test_a_profile_of_few_units_is_explained(run: Run, place: Place, tmp_path: Path) -> None:
+    db = tmp_path / "few.lancedb"
+    indexed = run(
+        *("index", place.images, "--model", f"local-dir:{place.model}", "--db", db),
+        *("--units", "linear", "--json"),
+    )
+    assert indexed.document["units"] == 3
+    explain = ("explain", first_failure(run, db), "--db", db, "--out", tmp_path / "out", "--json")
+
+    assert len(run(*explain).document["filters"]) == 2
+    refused = run(*explain, "--top", 3)
+    assert (refused.code, refused.err) == (
+        2,
+        "failsearch: top 3: boost between 1 and 2 of the 3 units\n",
+    )

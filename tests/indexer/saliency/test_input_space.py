@@ -13,7 +13,12 @@ from indexer.errors import ModelError, SettingError, UnsupportedLayerError
 from indexer.saliency import input_space
 from indexer.saliency.input_space import profile_gradient
 from indexer.saliency.layout import profile_layout
-from indexer.saliency.matching import Standardizer, boosted_distance, matching_distance
+from indexer.saliency.matching import (
+    Standardizer,
+    boosted_distance,
+    boosted_entries,
+    matching_distance,
+)
 
 ZOO = {
     "resnet18": {},
@@ -138,6 +143,19 @@ def test_chosen_columns_replace_the_top():
     first = profile_gradient(model, layout, images[:1], labels[:1], by_rank)
     second = profile_gradient(model, layout, images[:1], labels[:1], by_name)
     torch.testing.assert_close(first.gradients, second.gradients)
+
+
+def test_ten_entries_are_boosted_or_all_but_one_of_a_short_profile():
+    assert [boosted_entries(None, units) for units in (2, 8, 10, 11, 12, 5000)] == [
+        *(1, 7, 9, 10, 10, 10)
+    ]
+    boosted_distance(_standardizer(8))
+    assert boosted_entries(7, 8) == 7
+    for top, units in ((8, 8), (0, 8), (-1, 8), (10, 8)):
+        with pytest.raises(SettingError, match=f"top {top}: boost between 1 and 7 of the 8 units"):
+            boosted_entries(top, units)
+    with pytest.raises(SettingError, match="a single unit"):
+        boosted_entries(None, 1)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
