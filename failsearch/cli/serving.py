@@ -26,11 +26,18 @@ def serve(
     token: Annotated[
         bool, flag("--token", help="Ask for a secret; needed beyond loopback.")
     ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Answer under this name too, as behind a tunnel or a proxy; repeatable.",
+            metavar="NAME",
+        ),
+    ] = None,
 ) -> None:
     """Open the index as a local web app."""
     with _web_extra():
         from failsearch.web.server import serve as run
-    run(db, host=host, port=port, token=token)
+    run(db, host=host, port=port, token=token, allow_hosts=allow_host or ())
 
 
 def report(

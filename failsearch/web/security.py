@@ -32,15 +32,23 @@ class Guard:
 
     Attributes:
         hosts: values of the Host header that are answered, with port.
+        names: host names that are answered under any port, which tunnels and containers change.
         access_token: asked of every request when the server listens beyond loopback; else None.
         form_token: asked of every request that changes something.
         max_body: bytes of a request body.
     """
 
     hosts: frozenset[str]
+    names: frozenset[str] = frozenset()
     access_token: str | None = None
     form_token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     max_body: int = 32 * 2**20
+
+    def answers(self, host: str) -> bool:
+        """Return whether a request with this Host header is for this server."""
+        name, _, port = host.rpartition(":")
+        known = host.lower() if not port.isdecimal() else name.lower()
+        return host.lower() in self.hosts or known in self.names
 
 
 class GuardMiddleware:
@@ -67,8 +75,8 @@ class GuardMiddleware:
 
     def _refusal(self, request: Request) -> tuple[int, str] | None:
         headers = request.headers
-        if headers.get("host", "").lower() not in self.guard.hosts:
-            return 421, f"{_WAY_IN}: the server answers under no other name"
+        if not self.guard.answers(headers.get("host", "")):
+            return 421, f"{_WAY_IN}, or start it with --allow-host and the name that you used"
         if not self._has_access(request):
             return 401, f"{_WAY_IN}: it carries the access token"
         origin = headers.get("origin")
