@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from indexer.images import IndexedImages
+from indexer.images import STORED, IndexedImages
 from indexer.models import load_indexed_model
 from indexer.progress import Progress, silent
 from indexer.schema import LOGITS
@@ -72,7 +72,7 @@ class SecondLook:
         parts = []
         with self._progress("Looking again", len(ids), 0) as tracker:
             for first in range(0, len(ids), BATCH):
-                rows = self._store.take(ids[first : first + BATCH], ["source", "ref"])
+                rows = self._store.take(ids[first : first + BATCH], STORED)
                 batch = images.tensor(rows).to(self._device)
                 parts.append(copies(loaded.model, batch, pair))
                 tracker.advance(len(rows))

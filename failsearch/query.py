@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from indexer.classes import ClassMap
-from indexer.images import IndexedImages, open_picture, pixel_limit
+from indexer.images import STORED, IndexedImages, open_picture, pixel_limit
 from indexer.models import LoadedModel, load_indexed_model
 from indexer.profiling import Profiler, collect, engine_of
 from indexer.scoring import score
@@ -82,6 +82,6 @@ class SampleRelabeler:
         parts = [np.empty((0, len(self._store.manifest.layout)), np.float32)]
         for first in range(0, len(ids), BATCH):
             chosen = slice(first, first + BATCH)
-            pixels = self._images.tensor(self._store.take(ids[chosen], ["source", "ref"]))
+            pixels = self._images.tensor(self._store.take(ids[chosen], STORED))
             parts.append(self._profiler.profiles(pixels, labels[chosen])[0])
         return np.concatenate(parts)

@@ -18,6 +18,8 @@ from indexer.store import Store
 
 from .inputs import IndexInputs, Inputs
 
+PLACES = ["source", "ref", "width", "height"]
+"""Columns to find and compare images by; thumbnails of all samples would take too much memory."""
 Profiles = Callable[[np.ndarray], np.ndarray]
 """From int64 rows [n] to standardized profiles, float32 [n, F]."""
 
@@ -91,7 +93,7 @@ def open_population(store: Store, device: str = "cpu") -> tuple[Population, Load
     """
     manifest = store.manifest
     loaded = load_indexed_model(manifest, device=device)
-    table = store.read([ID, "source", "ref", "label", LOGITS])
+    table = store.read([ID, "label", LOGITS, *PLACES])
     ids = tuple(table[ID].to_pylist())
     images = IndexedImages(manifest, loaded.transform)
     config = manifest.transform
@@ -101,9 +103,7 @@ def open_population(store: Store, device: str = "cpu") -> tuple[Population, Load
         ids=ids,
         labels=table["label"].to_numpy().astype(np.int64),
         logits=matrix(table[LOGITS]),
-        inputs=IndexInputs(
-            images, table.select(["source", "ref"]), mean=config["mean"], std=config["std"]
-        ),
+        inputs=IndexInputs(images, table.select(PLACES), mean=config["mean"], std=config["std"]),
         profiles=lambda rows: matrix(store.take([ids[row] for row in rows], [PROFILE])[PROFILE]),
         classes=tuple(manifest.classes),
     )

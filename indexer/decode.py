@@ -23,6 +23,10 @@ THUMBNAIL_QUALITY = 85
 LARGEST_THUMBNAIL = 16 * 1024
 """Bytes of a JPEG beyond which it is encoded again, as a thumbnail."""
 
+SAME = 2.0
+"""Mean difference of two thumbnails, in levels of 0 to 255, up to which they show one image: more
+than versions of Pillow differ by, less than two pictures do."""
+
 _raising = threading.Lock()
 
 
@@ -68,13 +72,40 @@ def thumbnail(image: Image.Image, encoded: bytes | None = None, size: int = 96) 
     fits = max(image.size) <= size
     if fits and encoded is not None and _is_bare_jpeg(image, encoded):
         return encoded
-    small = image
-    if not fits:
-        small = image.copy()
-        small.thumbnail((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0)
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY)
+    _shrunk(image, size).save(buffer, "JPEG", quality=THUMBNAIL_QUALITY)
     return buffer.getvalue()
+
+
+def shows(image: Image.Image, small: bytes) -> bool:
+    """Return whether a thumbnail is one of this image, whichever version of Pillow made it.
+
+    Args:
+        image: from `decode`.
+        small: from `thumbnail`, of the same or of another image.
+    """
+    known = Image.open(io.BytesIO(small)).convert("RGB")
+    size = max(known.size)
+    shrunk = _shrunk(image, size)
+    if known.size != shrunk.size:
+        return False
+    # The stored one may be the file itself; else it lost what encoding it again loses, too.
+    return _are_alike(known, shrunk) or _are_alike(
+        known, Image.open(io.BytesIO(thumbnail(image, size=size)))
+    )
+
+
+def _are_alike(first: Image.Image, second: Image.Image) -> bool:
+    difference = np.asarray(first, np.float32) - np.asarray(second, np.float32)
+    return float(np.abs(difference).mean()) <= SAME
+
+
+def _shrunk(image: Image.Image, size: int) -> Image.Image:
+    if max(image.size) <= size:
+        return image
+    small = image.copy()
+    small.thumbnail((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return small
 
 
 def _is_bare_jpeg(image: Image.Image, encoded: bytes) -> bool:

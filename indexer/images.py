@@ -2,24 +2,29 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from PIL import Image
 
 from .datasets import ImageDataset, open_source
 from .datasets.files import read_image_file
-from .decode import MAX_PIXELS, decode
+from .decode import MAX_PIXELS, decode, shows
 from .errors import DataError, RejectedImageError
 from .manifest import Manifest
+from .schema import THUMBNAIL
 
 if TYPE_CHECKING:  # pages and montages need images without loading torch
     import torch
 
     from .transforms import Transform
 
+STORED = ("source", "ref", "width", "height", THUMBNAIL)
+"""Columns to take for `IndexedImages.tensor`: where an image is, and what it looked like."""
 WORKERS = 2
 KEPT_IMAGES = 16
 """Decoded images kept: a page of results shows the same few again and again."""
@@ -28,7 +33,10 @@ KEPT_IMAGES = 16
 class IndexedImages:
     """Full-resolution images of an index, by the columns `source` and `ref`.
 
-    Safe to use from several threads.
+    An image that was changed in place is refused as far as the index can tell: where its size is
+    another, or its thumbnail shows something else. Small retouches go unnoticed. Data sets whose
+    references are row numbers are refused as a whole once they have changed. Safe to use from
+    several threads.
 
     Attributes:
         sources: the data sets that they are in, from the manifest.
@@ -41,12 +49,30 @@ class IndexedImages:
         self._kept: OrderedDict[tuple[int, str], Image.Image] = OrderedDict()
         self._lock = threading.Lock()
 
-    def pil(self, source: int, ref: str) -> Image.Image:
+    def pil(
+        self, source: int, ref: str, stored: Mapping[str, Any] = MappingProxyType({})
+    ) -> Image.Image:
         """Return one image in RGB.
+
+        Args:
+            source: number of the data set.
+            ref: where the image is in it.
+            stored: what the index holds of the image, to compare: those of the columns `width`,
+                `height` and `thumbnail` that are at hand.
 
         Raises:
             DataError: the data set or the image is gone, or no longer the one that was indexed.
         """
+        image = self._read(source, ref)
+        change = _change(image, stored)
+        if change is not None:
+            raise DataError(
+                f"image {ref!r} of {self.sources[source]['path']} has changed since it was indexed "
+                f"({change}): restore it, or index the data again"
+            )
+        return image
+
+    def _read(self, source: int, ref: str) -> Image.Image:
         key = (source, ref)
         with self._lock:
             if key in self._kept:
@@ -72,6 +98,9 @@ class IndexedImages:
     def tensor(self, rows: pa.Table) -> "torch.Tensor":
         """Return the transformed images of a table with the columns `source` and `ref`.
 
+        Args:
+            rows: as stored; further columns are compared with the images, see `pil`.
+
         Returns:
             float32 [N, I, H, W] in the order of the table, on the CPU.
         """
@@ -80,9 +109,12 @@ class IndexedImages:
         transform = self._transform
         if transform is None:
             raise ValueError("images opened without a transform give no tensors")
-        keys = zip(rows["source"].to_pylist(), rows["ref"].to_pylist(), strict=True)
+
+        def read(row: Mapping[str, Any]) -> "torch.Tensor":
+            return transform(self.pil(row["source"], row["ref"], row))
+
         with ThreadPoolExecutor(WORKERS) as pool:
-            tensors = list(pool.map(lambda key: transform(self.pil(*key)), keys))
+            tensors = list(pool.map(read, rows.to_pylist()))
         if not tensors:
             raise ValueError("no rows to make a batch of")
         return torch.stack(tensors)
@@ -93,6 +125,17 @@ class IndexedImages:
         if source not in self._datasets:
             self._datasets[source] = open_source(self.sources[source])
         return self._datasets[source]
+
+
+def _change(image: Image.Image, stored: Mapping[str, Any]) -> str | None:
+    """Return how an image differs from what the index holds of it, None where it does not."""
+    size = (stored.get("width") or image.width, stored.get("height") or image.height)
+    if image.size != size:
+        return f"it has {image.width} × {image.height} pixels, and had {size[0]} × {size[1]}"
+    small = stored.get(THUMBNAIL)
+    if small and not shows(image, small):
+        return "it shows something else than its thumbnail"
+    return None
 
 
 def pixel_limit(manifest: Manifest) -> int:

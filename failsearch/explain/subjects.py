@@ -14,7 +14,7 @@ from torch import Tensor
 
 from indexer.classes import ClassMap
 from indexer.errors import SettingError
-from indexer.images import IndexedImages, open_picture, pixel_limit
+from indexer.images import STORED, IndexedImages, open_picture, pixel_limit
 from indexer.models import LoadedModel, load_indexed_model
 from indexer.saliency.matching import Standardizer
 
@@ -88,7 +88,7 @@ class Bench:
 
     def samples(self, ids: Sequence[str]) -> list[Subject]:
         """Load samples of the index; raises UnknownSampleError and DataError."""
-        rows = self.store.take(ids, ["id", "source", "ref", "label"])
+        rows = self.store.take(ids, ["id", "label", *STORED])
         tensors = self.images.tensor(rows)
         return [
             Subject(id, label, self._to_pixels(tensor))

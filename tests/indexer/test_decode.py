@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from indexer.decode import MAX_ASPECT, decode, thumbnail
+from indexer.decode import MAX_ASPECT, decode, shows, thumbnail
 from indexer.errors import RejectedImageError
 from tests.support.pictures import RED, encode, noise, picture, png_header
 
@@ -225,3 +225,16 @@ def test_a_small_image_is_not_enlarged():
 
     assert Image.open(io.BytesIO(thumbnail(source))).size == (32, 20)
     assert source.size == (32, 20)
+
+
+@pytest.mark.parametrize("quality", [30, 95])
+@pytest.mark.parametrize("size", [(40, 32), (97, 20), (640, 480)])
+def test_a_thumbnail_is_known_again_and_no_other(size, quality):
+    data = encode(noise(size), "JPEG", quality=quality)
+    image = decode(data)
+
+    for small in (thumbnail(image), thumbnail(image, data)):
+        assert shows(image, small)
+        assert shows(image, encode(Image.open(io.BytesIO(small)), "PNG"))  # other losses
+        assert not shows(image.rotate(180), small)
+        assert not shows(image.resize((size[0], size[1] + 9)), small)

@@ -4,15 +4,16 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 import torch
+from PIL import ImageOps
 
 from indexer.datasets import open_dataset
-from indexer.decode import MAX_PIXELS
+from indexer.decode import MAX_PIXELS, thumbnail
 from indexer.errors import DataError
 from indexer.filters import FilterLayout
 from indexer.images import KEPT_IMAGES, IndexedImages, open_picture, pixel_limit
 from indexer.manifest import Manifest
 from indexer.transforms import build_transform
-from tests.support.pictures import encode, picture, write_class_folders, write_embedded
+from tests.support.pictures import encode, noise, picture, write_class_folders, write_embedded
 
 CONFIG = {
     "input_size": [3, 6, 8],
@@ -156,3 +157,34 @@ def test_a_picture_of_ones_own_may_be_as_large_as_those_of_the_index(tmp_path):
     with pytest.raises(DataError, match="the limit is 47"):
         open_picture(picture(), max_pixels=limit - 1)
     assert pixel_limit(manifest()) == MAX_PIXELS
+
+
+def stored(path, image, **changes):
+    """Return the row that an index would hold of one image of a folder."""
+    row = {"source": 0, "ref": path, "width": image.width, "height": image.height}
+    return {**row, "thumbnail": thumbnail(image), **changes}
+
+
+def test_an_image_of_another_size_is_no_longer_the_one_indexed(tmp_path, both):
+    row = stored("cat/0.png", both.pil(0, "cat/0.png"))
+    assert both.pil(0, "cat/0.png", row).size == (8, 6)
+    assert both.tensor(pa.Table.from_pylist([row])).shape == (1, 3, 6, 8)
+
+    with pytest.raises(
+        DataError, match=r"'cat/0\.png' of .*/set has changed .*8 × 6 pixels, and had 8 × 7"
+    ):
+        both.tensor(pa.Table.from_pylist([{**row, "height": 7}]))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (300, 200)])
+def test_an_image_that_shows_something_else_is_no_longer_the_one_indexed(tmp_path, size):
+    dataset = open_dataset(write_class_folders(tmp_path / "set", ("cat", "dog"), images=1))
+    path = tmp_path / "set" / "cat" / "0.png"
+    noise(size).save(path)
+    images = IndexedImages(manifest(dataset))
+    row = stored("cat/0.png", images.pil(0, "cat/0.png"))
+    assert images.pil(0, "cat/0.png", row).size == size
+
+    ImageOps.mirror(noise(size)).save(path)
+    with pytest.raises(DataError, match="shows something else than its thumbnail"):
+        IndexedImages(manifest(dataset)).pil(0, "cat/0.png", row)

@@ -67,7 +67,7 @@ def thumbnail(state: App, id: SampleId) -> Response:
 def image(state: App, id: SampleId) -> Response:
     """Return the image of a sample as the data set holds it, at most 1,024 pixels long."""
     sample = state.snapshot.sample(id)
-    picture = state.images.pil(sample["source"], sample["ref"])
+    picture = state.images.pil(sample["source"], sample["ref"], sample)
     if max(picture.size) > LARGEST:
         picture = picture.copy()
         picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
