@@ -16,6 +16,7 @@ OUTPUT = Path("demo-output")
 DIGITS = Path("data/digits/images")
 MODEL = OUTPUT / "model"
 DATABASE = OUTPUT / "failures.lancedb"
+REPAIRED = OUTPUT / "repair"
 
 
 def main() -> None:
@@ -23,7 +24,8 @@ def main() -> None:
     os.chdir(ROOT)
     OUTPUT.mkdir(exist_ok=True)
     # The demo starts afresh each time, so that what it prints is what a first run prints.
-    shutil.rmtree(DATABASE, ignore_errors=True)
+    for made in (DATABASE, REPAIRED):
+        shutil.rmtree(made, ignore_errors=True)
     _run("python", "data/digits/make.py", str(DIGITS))
     _run(
         "python", "data/training.py", f"{DIGITS}/train",
@@ -36,7 +38,7 @@ def main() -> None:
     _run("failsearch", "search", query, "--montage", str(OUTPUT / "neighbours.png"))
     _run("failsearch", "modes", "--min-size", "5", "--montage", str(OUTPUT / "modes.png"))
     mode = _ask("modes", "--stored")["modes"][0]["id"]
-    _run("failsearch", "repair", "--mode", str(mode), "--out", str(OUTPUT / "repair"))
+    _run("failsearch", "repair", "--mode", str(mode), "--out", str(REPAIRED))
     print(
         f"\nMontages, the repaired model and its patch are in {OUTPUT}/.\n"
         f"To look around: . .venv/bin/activate, then failsearch serve --db {DATABASE}"

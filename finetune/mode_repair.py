@@ -21,10 +21,10 @@ from search.modes import read_modes
 
 from .account import Account, account
 from .edits import Edit
-from .patch import PATCH_FILE, make_patch, write_patch
+from .patch import PATCH_FILE, make_patch, sources_of, write_patch
 from .population import Population, open_population
 from .records import next_repair, record_repair
-from .repair import repaired_filters, write_model
+from .repair import repaired_filters, require_free, write_model
 from .report import (
     AffectedSample,
     Outcome,
@@ -173,8 +173,9 @@ def repair_mode(
 
     Raises:
         UnknownSampleError: no such mode.
-        SettingError: the mode is too small to be split.
+        SettingError: the mode is too small to be split, or `output` is not empty.
     """
+    require_free(output)
     settings = settings or SearchSettings()
     population, loaded = open_population(store, device)
     found = read_modes(store).mode(mode)
@@ -215,7 +216,8 @@ def repair_mode(
         write_split(task, folder / SPLIT_FILE)
         document = report.to_json()
         if winner is not None:
-            details = document | {"samples": [population.ids[row] for row in rows]}
+            samples = [population.ids[row] for row in rows]
+            details = document | {"samples": samples, "sources": sources_of(store)}
             weights = loaded.model.state_dict()
             write_patch(make_patch(winner.edit, weights, details), folder / PATCH_FILE)
         record_repair(store, document, report.to_arrow())

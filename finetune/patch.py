@@ -18,7 +18,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from indexer.durability import replace_file
-from indexer.errors import ModelError
+from indexer.errors import ModelError, SettingError
+from indexer.store import Store
 from indexer.weights import WEIGHTS_FILE, state_digest
 
 from .edits import Edit, RowEdit
@@ -54,6 +55,11 @@ def make_patch(edit: Edit, state: Mapping[str, Tensor], details: Mapping[str, An
         details: JSON-ready description of the repair.
     """
     return Patch(edit, state_digest(state), state_digest(_edited(state, edit, "after")), details)
+
+
+def sources_of(store: Store) -> list[str]:
+    """Return the fingerprints of an index's data sets, in the order they came."""
+    return [source["fingerprint"] for source in store.manifest.sources]
 
 
 def write_patch(patch: Patch, path: str | Path) -> None:
@@ -110,6 +116,7 @@ def apply_patch(patch: Patch, weights: str | Path, output: str | Path | None = N
 
     Raises:
         ModelError: the weights are not those that the patch was made for.
+        SettingError: `output` is a patch, which would be lost.
     """
     return _rewrite(patch, weights, output, "after", patch.base_digest, patch.patched_digest)
 
@@ -142,6 +149,8 @@ def _rewrite(
     if state_digest(edited) != promised:
         raise ModelError(f"the patch does not give the weights that it names: {path} is unchanged")
     target = path if output is None else Path(output)
+    if target != path and target.exists() and METADATA_KEY in _load(target)[0]:
+        raise SettingError(f"{target} is a patch: write the weights to another file")
     _save(edited, target, metadata)
     return target
 

@@ -7,6 +7,7 @@ all filters, each with the same step.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from search.neighbours import SearchSettings, search
 
 from .edits import Edit, targets_of
 from .masked import MaskedTraining
-from .patch import PATCH_FILE, make_patch, write_patch
+from .patch import PATCH_FILE, make_patch, sources_of, write_patch
 from .population import Population, open_population
 from .profiles import mean_profile
 from .records import next_repair, record_repair
@@ -62,9 +63,11 @@ def repair(
         progress: how the work is shown; forward passes of images are counted.
 
     Raises:
-        SettingError: not exactly one of mode and sample, or the sample is no failure.
+        SettingError: not exactly one of mode and sample, the sample is no failure, or `output` is
+            not empty.
         UnknownSampleError: no such mode or sample.
     """
+    require_free(output)
     settings = settings or RepairSettings()
     if (mode is None) == (sample is None):
         raise SettingError("give either a mode or a sample to repair")
@@ -151,6 +154,16 @@ def repaired_filters(layout: FilterLayout, scores: np.ndarray, columns: np.ndarr
     )
 
 
+def require_free(output: str | Path | None) -> None:
+    """Raise SettingError where a repaired model would be written over something else."""
+    if output is None or not (os.path.exists(output) or os.path.islink(output)):
+        return
+    if not os.path.isdir(output) or os.listdir(output):
+        raise SettingError(
+            f"{output} is not empty: name a new folder for the repaired model, nothing is replaced"
+        )
+
+
 def write_model(loaded: LoadedModel, edit: Edit, folder: str | Path) -> str:
     """Write the edited model and return where: its timm folder, or a factory's checkpoint."""
     with edit.applied(loaded.model):
@@ -223,7 +236,8 @@ def _keep(
             model=model,
         )
         document = report.to_json()
-        details = document | {"samples": [population.ids[row] for row in found.group]}
+        samples = [population.ids[row] for row in found.group]
+        details = document | {"samples": samples, "sources": sources_of(store)}
         write_patch(make_patch(found.edit, loaded.model.state_dict(), details), report.patch)
         record_repair(store, document, report.to_arrow())
     return report

@@ -11,7 +11,7 @@ from indexer.store import Store
 from indexer.weights import state_digest
 
 from .mode_repair import judge, read_split
-from .patch import Patch, read_patch, read_weights
+from .patch import Patch, read_patch, read_weights, sources_of
 from .population import Population, open_population
 from .report import outcome
 from .rescore import rescore
@@ -72,7 +72,7 @@ def verify_patch(
         progress: how the work is shown.
 
     Raises:
-        IncompatibleIndexError: the patch was made for the model of another index.
+        IncompatibleIndexError: the patch was made for the model, or on the data, of another index.
         ModelError: the weights are neither those before the patch nor those after it.
     """
     patch = read_patch(path)
@@ -82,8 +82,14 @@ def verify_patch(
             f"{store.path}: verify it on the index it was made from"
         )
     state = None if weights is None else _state_of(patch, weights)
-    population, _ = open_population(store, device)
     details = dict(patch.details)
+    indexed = details.get("sources", [])  # patches of early versions do not tell
+    if sources_of(store)[: len(indexed)] != indexed:
+        raise IncompatibleIndexError(
+            f"{path} was made from other data than that of {store.path}: verify it on the index it "
+            "was made from"
+        )
+    population, _ = open_population(store, device)
     if "held_out" in details:
         judged_on, promised = "held-out", details["held_out"]
         measured = _judge_held_out(store, population, patch, progress)

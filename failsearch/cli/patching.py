@@ -84,6 +84,9 @@ def verify(
         if found.judged_on == "index":
             console.print("this repair has no split: " + UNJUDGED, markup=False)
         console.print("as promised" if found.matches else "not as promised")
+        if found.weights is not None:
+            carries = "carries" if found.weights == "patched" else "does not carry"
+            console.print(f"{weights} {carries} the patch", markup=False)
 
     emit(found.to_json(), as_json, show)
     if not found.matches:

@@ -166,6 +166,9 @@ def test_repair_and_patch_round_trip(run: Run, own: Place, tmp_path: Path) -> No
     assert all(torch.equal(patched[name], repaired[name]) for name in patched)
     name = next(name for name in patched if not torch.equal(patched[name], original[name]))
     assert run("patch", "apply", made["patch"], copy).code == 2
+    for weights, state in ((copy, "carries"), (own.model, "does not carry")):
+        verified = run("patch", "verify", made["patch"], weights, "--db", own.db).out
+        assert f"{weights} {state} the patch" in verified.replace("\n", " ")
     elsewhere = tmp_path / "reverted.safetensors"
     assert run("patch", "revert", made["patch"], copy, "--out", elsewhere).code == 0
     assert torch.equal(load_file(elsewhere)[name], original[name])

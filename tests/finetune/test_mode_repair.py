@@ -11,7 +11,7 @@ import timm
 import torch
 
 from finetune.mode_repair import repair_mode
-from finetune.patch import apply_patch, read_patch, revert_patch
+from finetune.patch import apply_patch, read_patch, revert_patch, write_patch
 from finetune.population import open_population
 from finetune.records import list_repairs, read_repair
 from finetune.repair import repair
@@ -19,7 +19,7 @@ from finetune.reprofile import reprofile
 from finetune.settings import RepairSettings
 from finetune.verify import verify_patch
 from finetune.workbench import SearchSettings
-from indexer.errors import IncompatibleIndexError, ModelError, StoreError
+from indexer.errors import IncompatibleIndexError, ModelError, SettingError, StoreError
 from search.modes import Confusion, Mode, ModeReport, ModeSettings
 from search.modes.stored import write_modes
 from tests.support.classifier import SmallIndex
@@ -100,6 +100,29 @@ def test_a_mode_repair_reports_writes_records_and_verifies(indexed):
     (store.path / "repairs" / report.id / "split.parquet").write_bytes(b"torn")
     with pytest.raises(StoreError, match=r"cannot read .*split\.parquet"):
         verify_patch(store, str(report.patch))
+
+
+@pytest.mark.parametrize(
+    "make", [repair_mode, lambda store, m, **out: repair(store, mode=m, **out)]
+)
+def test_a_repaired_model_takes_the_place_of_nothing(indexed, tmp_path, make):
+    weights = indexed.model_folder / "model.safetensors"
+    before = weights.read_bytes()
+    (tmp_path / "link").symlink_to(indexed.model_folder)
+    run = repair_mode if searched else repair
+    for taken in (indexed.model_folder, tmp_path / "link", weights):
+        with pytest.raises(SettingError, match="is not empty: name a new folder"):
+            run(indexed.store, mode="m1", output=taken)
+    assert weights.read_bytes() == before
+
+
+def test_a_patch_is_judged_on_the_data_it_was_made_from(indexed, tmp_path):
+    settings = RepairSettings(fraction=0.1, lr=0.02, steps=3, neighbours=5)
+    patch = read_patch(repair(indexed.store, mode="m1", settings=settings).patch)
+    other = replace(patch, details={**patch.details, "sources": ["of other data"]})
+    write_patch(other, tmp_path / "other.safetensors")
+    with pytest.raises(IncompatibleIndexError, match="made from other data"):
+        verify_patch(indexed.store, tmp_path / "other.safetensors")
 
 
 def test_that_no_repair_exists_is_recorded_too(indexed):

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from finetune.edits import Edit, RowEdit
 from finetune.patch import apply_patch, make_patch, read_patch, revert_patch, write_patch
-from indexer.errors import ModelError
+from indexer.errors import ModelError, SettingError
 
 STATE = {
     "conv.weight": torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0)),
@@ -58,6 +58,15 @@ def test_an_output_leaves_the_weights_alone(patch, weights, tmp_path):
     apply_patch(patch, weights, tmp_path / "patched.safetensors")
     assert weights.read_bytes() == original
     assert (tmp_path / "patched.safetensors").is_file()
+
+
+def test_a_patch_is_not_overwritten_by_weights(patch, weights, tmp_path):
+    path = tmp_path / "patch.safetensors"
+    write_patch(patch, path)
+    content = path.read_bytes()
+    with pytest.raises(SettingError, match="is a patch"):
+        apply_patch(patch, weights, path)
+    assert path.read_bytes() == content
 
 
 def test_other_weights_are_refused_and_left_alone(patch, weights):
