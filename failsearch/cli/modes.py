@@ -1,5 +1,6 @@
 """The command that groups failures into modes and shows them."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from failsearch.index import Index
     from search.modes import Mode, ModeReport
 
+GROUPING = ("resolution", "min_size", "neighbours", "seed", "replace")
+"""Options that only finding modes heeds."""
 MEMBERS_DRAWN = 24
 WIDE = 120
 """Columns of a terminal from which on the table has room for a filter and an exemplar."""
@@ -28,6 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def modes(
+    context: typer.Context,
     mode: Annotated[
         str | None, typer.Argument(help="Id of a stored mode to show in full.", metavar="MODE")
     ] = None,
@@ -54,14 +58,11 @@ def modes(
 
     if montage is not None:
         check_file(montage)
+    _refuse_grouping(context, mode, stored)
     index = failsearch.open(db)
     if mode is not None:
-        if replace:
-            raise SettingError("--replace finds new modes: drop it to show a stored one")
         _one(index, index.modes.mode(mode), montage, limit, as_json)
         return
-    if stored and replace:
-        raise SettingError("--stored finds no modes and --replace does: drop one of them")
     report = (
         index.modes
         if stored
@@ -74,6 +75,10 @@ def modes(
             seed=seed,
         )
     )
+    if not report.modes and (kept := len(index.modes)):
+        print(
+            f"the {kept} modes found before are kept: `failsearch modes --stored`", file=sys.stderr
+        )
     if montage is not None:
         from failsearch.pictures import modes_montage, save_picture
 
@@ -81,10 +86,22 @@ def modes(
     emit(report.to_json(), as_json, lambda console: _all(report, limit, console))
 
 
+def _refuse_grouping(context: typer.Context, mode: str | None, stored: bool) -> None:
+    shown = "MODE" if mode is not None else "--stored" if stored else None
+    for name in GROUPING if shown else ():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise SettingError(f"{option} is for finding modes, {shown} finds none: drop one")
+
+
 def _all(report: "ModeReport", limit: int, console: Console) -> None:
     if not report.modes:
+        used = report.settings
         console.print(
-            f"No modes: {len(report.ungrouped)} failures are too few or too unlike to group."
+            f"No modes: {len(report.ungrouped)} failures are too few or too unlike to group with "
+            f"--resolution {used.resolution:g}, --min-size {used.min_size} and "
+            f"--neighbours {used.neighbours}."
         )
         return
     console.print(

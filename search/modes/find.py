@@ -9,7 +9,7 @@ from indexer.progress import Progress, silent
 
 from .communities import UNGROUPED, communities
 from .describe import describe
-from .evidence import gather
+from .evidence import FAILURES, gather
 from .report import ModeReport
 from .settings import ModeSettings
 from .stored import known_modes, write_modes
@@ -27,7 +27,7 @@ def find_modes(
 ) -> ModeReport:
     """Group the misclassified samples of an index by profile, and store the result.
 
-    Earlier modes of the index are replaced.
+    Earlier modes of the index are replaced, unless no mode was found: then they stay.
 
     Args:
         store: an index.
@@ -39,7 +39,8 @@ def find_modes(
         the modes, largest first, named and with ids m1, m2, …
 
     Raises:
-        SettingError: the stored modes were edited, and `replace_edited` is not set.
+        SettingError: the stored modes were edited, and `replace_edited` is not set; or `min_size`
+            was raised above the number of failures.
         LockedError: another process is writing to the index.
     """
     with store.writer():  # so that no samples are added under the passes
@@ -49,9 +50,21 @@ def find_modes(
                 f"the modes of {store.path} were named or regrouped by hand: `failsearch modes "
                 "--stored` shows them, `failsearch modes --replace` finds new ones"
             )
-        report = _found(store, settings or ModeSettings(), progress)
-        write_modes(store, report)
+        settings = settings or ModeSettings()
+        _require_failures(store, settings)
+        report = _found(store, settings, progress)
+        if report.modes or earlier is None or not earlier.modes:
+            write_modes(store, report)
         return report
+
+
+def _require_failures(store: "Store", settings: ModeSettings) -> None:
+    failures = store.count(FAILURES)
+    # An index with less than the default is no mistake of whoever left it at that.
+    if settings.min_size > max(failures, ModeSettings.min_size):
+        raise SettingError(
+            f"min_size of modes is {settings.min_size}: the index has {failures} failures"
+        )
 
 
 def _found(store: "Store", settings: ModeSettings, progress: Progress) -> ModeReport:

@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+import pytest
+
 import failsearch
 from search.modes import rename_mode
 
@@ -58,3 +60,37 @@ def test_modes_that_a_person_named_are_kept(run: Run, own: Place) -> None:
     assert "--replace" in refused.err
     assert "night shots" in run("modes", "--stored", "--db", own.db).out
     assert run("modes", "--replace", "--min-size", 3, "--db", own.db).code == 0
+
+
+def test_a_trial_that_finds_nothing_keeps_the_modes(run: Run, own: Place) -> None:
+    run("modes", "--db", own.db, "--min-size", 3)
+    stored = run("modes", "--db", own.db, "--stored", "--json").document
+    failures = len(run("failures", "--db", own.db, "--json").document["failures"])
+    words = ("--db", own.db, "--resolution", 7, "--min-size", failures)
+    trial = run("modes", *words)
+    settings = f"--resolution 7, --min-size {failures} and --neighbours 10"
+    assert f"No modes: {failures} failures are too few or too unlike to group with {settings}" in (
+        trial.out
+    )
+    assert f"the {len(stored['modes'])} modes found before are kept" in trial.err
+    assert run("modes", *words, "--json").document["modes"] == []
+    assert run("modes", "--db", own.db, "--stored", "--json").document == stored
+
+
+def test_more_than_all_failures_are_not_asked_for(run: Run, own: Place) -> None:
+    refused = run("modes", "--db", own.db, "--min-size", 100_000)
+    assert refused.code == 2
+    assert "min_size of modes is 100000: the index has" in refused.err
+
+
+@pytest.mark.parametrize("shown", ["m1", "--stored"])
+@pytest.mark.parametrize(
+    "option", [("--resolution", 5), ("--min-size", 8), ("--neighbours", 10), ("--seed", 0),
+               ("--replace",)]
+)  # fmt: skip
+def test_showing_modes_takes_no_settings(
+    run: Run, own: Place, shown: str, option: tuple[object, ...]
+) -> None:
+    refused = run("modes", shown, *option, "--db", own.db)
+    assert refused.code == 2
+    assert f"{option[0]} is for finding modes" in refused.err
