@@ -102,14 +102,11 @@ def test_a_mode_repair_reports_writes_records_and_verifies(indexed):
         verify_patch(store, str(report.patch))
 
 
-@pytest.mark.parametrize(
-    "make", [repair_mode, lambda store, m, **out: repair(store, mode=m, **out)]
-)
-def test_a_repaired_model_takes_the_place_of_nothing(indexed, tmp_path, make):
+@pytest.mark.parametrize("run", [repair_mode, repair])
+def test_a_repaired_model_takes_the_place_of_nothing(indexed, tmp_path, run):
     weights = indexed.model_folder / "model.safetensors"
     before = weights.read_bytes()
     (tmp_path / "link").symlink_to(indexed.model_folder)
-    run = repair_mode if searched else repair
     for taken in (indexed.model_folder, tmp_path / "link", weights):
         with pytest.raises(SettingError, match="is not empty: name a new folder"):
             run(indexed.store, mode="m1", output=taken)
