@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from finetune.records import REPAIRS_SCHEMA
-from indexer.errors import StoreError
+from indexer.errors import AbsentError
 from indexer.schema import ID, REPAIRS
 from indexer.store import Store
 from search.audit.report import read_findings, write_findings
@@ -38,7 +38,7 @@ def make_web_index(source: Store, path: Path, rows: int) -> Store:
 def _copy_findings(source: Store, store: Store, made: dict[str, str]) -> None:
     try:
         report = read_findings(source)
-    except StoreError:
+    except AbsentError:
         return
     found = tuple(
         replace(

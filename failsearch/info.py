@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from indexer.errors import StoreError
+from indexer.errors import AbsentError
 from indexer.schema import REJECTS, REPAIRS
 from indexer.store import Store
 from search.info import search_info
@@ -92,7 +92,7 @@ def describe_index(store: Store) -> IndexInfo:
     reasons = [] if rejects is None else rejects["reason"].to_pylist()
     try:
         modes = len(read_modes(store))
-    except StoreError:
+    except AbsentError:
         modes = None
     return IndexInfo(
         path=str(store.path),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import StoreError
+from .errors import DiskFullError, StoreError
 
 TEMPORARY = ".partial"
 """Suffix of files and folders that are still being written; a killed writer leaves them."""
@@ -146,7 +146,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"cannot write to {folder}: {explain(error)}") from error
+        raise _store_error(f"cannot write to {folder}", error) from error
 
 
 @contextmanager
@@ -155,7 +155,12 @@ def store_errors(action: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        raise StoreError(f"cannot {action}: {explain(error)}") from error
+        raise _store_error(f"cannot {action}", error) from error
+
+
+def _store_error(what: str, error: Exception) -> StoreError:
+    why = explain(error)
+    return (DiskFullError if why == _FULL else StoreError)(f"{what}: {why}")
 
 
 def explain(error: Exception) -> str:

@@ -40,6 +40,14 @@ class StoreError(FailsearchError):
     """A database that cannot be opened, read or written."""
 
 
+class AbsentError(StoreError):
+    """What is not there, or not yet: an index, a table, modes, findings; says how to make it."""
+
+
+class DiskFullError(StoreError):
+    """No room for what was to be written; what was there before is untouched."""
+
+
 class LockedError(StoreError):
     """Another process is writing to the database; names the holder."""
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from .copies import read_through_copy
 from .durability import disk_errors, replace_file, store_errors, sync_path
-from .errors import StoreError, UnknownSampleError
+from .errors import AbsentError, StoreError, UnknownSampleError
 from .lance_footer import INDEX_SUFFIX, short_files
 from .manifest import MANIFEST_FILE, Manifest, read_manifest
 from .migration import migrate
@@ -51,7 +51,7 @@ class Store(Tables):
         """Open a finished index.
 
         Raises:
-            StoreError: there is none, or its indexing run was never finished.
+            AbsentError: there is none, or its indexing run was never finished.
             IncompatibleIndexError: it was made by a newer failsearch, or one that is too old.
         """
         store = cls(Path(path))
@@ -84,12 +84,12 @@ class Store(Tables):
 
     @property
     def manifest(self) -> Manifest:
-        """What the index was made with; raises StoreError where it is absent or unfinished."""
+        """What the index was made with; raises AbsentError where it is not there or unfinished."""
         if not self.path.is_dir():
-            raise StoreError(f"no index at {self.path}: make one with `failsearch index`")
+            raise AbsentError(f"no index at {self.path}: make one with `failsearch index`")
         manifest = read_manifest(self.path)
         if manifest is None:
-            raise StoreError(
+            raise AbsentError(
                 f"{self.path} holds no finished index: make one with `failsearch index`, or run "
                 "the same command again where it was interrupted"
             )

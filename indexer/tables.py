@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .durability import store_errors, sync_files
-from .errors import LockedError, StoreError
+from .errors import AbsentError, LockedError, StoreError
 from .lance_footer import short_files
 from .lock import hold_writer_lock
 from .recovery import recover
@@ -51,12 +51,13 @@ class Tables:
         """Return lancedb's own handle of a table, following its newest version.
 
         Raises:
-            StoreError: no such table, or no readable version of it.
+            AbsentError: no such table.
+            StoreError: no version of it is readable.
         """
         table = self._tables.get(name)
         if table is None:
             if not newest_version(table_folder(self.path, name)):
-                raise StoreError(f"{self.path} has no table {name}")
+                raise AbsentError(f"{self.path} has no table {name}")
             try:
                 table = self._connection.open_table(name)
             except (RuntimeError, ValueError, OSError):

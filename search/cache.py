@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from indexer.durability import write_derived
-from indexer.errors import StoreError
+from indexer.errors import AbsentError
 from indexer.schema import SAMPLES
 from indexer.store import Store
 from indexer.versions import newest_manifest, table_folder, version_key
@@ -24,11 +24,11 @@ def version_manifest(store: Store) -> Path:
     """Return the manifest file of the newest version of the samples table.
 
     Raises:
-        StoreError: the table has no version.
+        AbsentError: the table has no version.
     """
     manifest = newest_manifest(table_folder(store.path, SAMPLES))
     if manifest is None:
-        raise StoreError(f"{store.path} has no table {SAMPLES}")
+        raise AbsentError(f"{store.path} has no table {SAMPLES}")
     return manifest
 
 

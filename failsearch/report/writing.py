@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.durability import disk_errors, replace_file
-from indexer.errors import SettingError, StoreError
+from indexer.errors import AbsentError, SettingError
 from search.audit.report import AuditReport, read_findings
 
 from ..index import Index
@@ -93,7 +93,7 @@ def _render(values: dict[str, Any], pictures: Pictures) -> bytes:
 def _modes(index: Index) -> tuple[tuple[Any, ...], int]:
     try:
         report = index.modes
-    except StoreError:
+    except AbsentError:
         return (), 0
     return report.modes, len(report.ungrouped)
 
@@ -101,7 +101,7 @@ def _modes(index: Index) -> tuple[tuple[Any, ...], int]:
 def _findings(index: Index) -> dict[str, Any]:
     try:
         report = read_findings(index.store)
-    except StoreError:
+    except AbsentError:
         report = AuditReport((), ())
     found = {title_of(kind): report.of(kind)[:FINDINGS_SHOWN] for kind in report.kinds}
     return {title: findings for title, findings in found.items() if findings}

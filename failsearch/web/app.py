@@ -8,7 +8,15 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from indexer.errors import FailsearchError, LockedError, StoreError, UnknownSampleError
+from indexer.errors import (
+    AbsentError,
+    DiskFullError,
+    FailsearchError,
+    IncompatibleIndexError,
+    LockedError,
+    StoreError,
+    UnknownSampleError,
+)
 
 from .problems import DESCRIBED, detail_of, problem_response
 from .routes import ROUTERS
@@ -18,6 +26,15 @@ from .state import State
 from .templating import is_page_request, render_problem
 
 HERE = Path(__file__).parent
+STATUS = (
+    (UnknownSampleError, 404),
+    (AbsentError, 404),
+    (LockedError, 409),
+    (IncompatibleIndexError, 409),
+    (DiskFullError, 507),
+    (StoreError, 500),
+)
+"""Of errors by their kind, the first that fits; all others are mistakes in the request."""
 
 
 def create_app(database: Path, guard: Guard) -> FastAPI:
@@ -53,13 +70,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(FailsearchError)
     async def _(request: Request, error: FailsearchError) -> Response:
-        status = 400
-        if isinstance(error, UnknownSampleError):
-            status = 404
-        elif isinstance(error, LockedError):
-            status = 409
-        elif isinstance(error, StoreError):
-            status = 404  # asked for what this index does not have yet: modes, findings
+        status = next((code for kind, code in STATUS if isinstance(error, kind)), 400)
         return answer(request, status, str(error))
 
     @app.exception_handler(HTTPException)

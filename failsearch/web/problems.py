@@ -22,10 +22,13 @@ _MEANINGS = {
     403: "The request comes from another site, or without the token of a page.",
     404: "There is no such sample, mode or repair, or nothing of this kind was found yet.",
     405: "The address does not take this method.",
-    409: "Another job or process is writing, or the index changed since the page was loaded.",
+    409: "Another job or process is writing, or the index changed since the page was loaded, or it "
+    "does not fit the model or this version of failsearch.",
     413: "The request is larger than this server takes.",
     421: "This server answers only under its own host name.",
     422: "A parameter is missing or is not of its type.",
+    500: "The database cannot be read or written, or the server has a fault.",
+    507: "The disk is full; nothing that was there is lost.",
 }
 HEADINGS = {
     400: "This cannot be answered",
@@ -33,11 +36,12 @@ HEADINGS = {
     403: "Refused",
     404: "Not found",
     405: "Not done this way",
-    409: "Not now",
+    409: "Not as things stand",
     413: "Too large",
     421: "Another address",
     422: "This address does not fit",
     500: "Something broke",
+    507: "The disk is full",
 }
 """What a page says above the detail of an error."""
 _PLAIN = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from indexer.errors import StoreError
+from indexer.errors import AbsentError
 from indexer.schema import FINDINGS
 
 from ..outdated import CAUSES, FILTERS, is_outdated
@@ -167,13 +167,13 @@ def write_findings(store: "Store", report: AuditReport) -> None:
 
 
 def read_findings(store: "Store") -> AuditReport:
-    """Return the stored findings; raises StoreError where there never was an audit.
+    """Return the stored findings; raises AbsentError where there never was an audit.
 
     The kinds are `KINDS`, whether or not they were found, and then whatever else is stored.
     """
     table = store.read_table(FINDINGS)
     if table is None:
-        raise StoreError(f"{store.path} has no findings yet: run `failsearch audit`")
+        raise AbsentError(f"{store.path} has no findings yet: run `failsearch audit`")
     findings = []
     for row in table.to_pylist():
         del row["rank"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from indexer.errors import StoreError
+from indexer.errors import AbsentError
 from indexer.schema import MODES
 
 from ..outdated import drop_outdated
@@ -45,11 +45,11 @@ def read_modes(store: "Store") -> ModeReport:
     """Return the modes that were found last.
 
     Raises:
-        StoreError: none were ever looked for.
+        AbsentError: none were ever looked for.
     """
     report = known_modes(store)
     if report is None:
-        raise StoreError(f"{store.path} has no modes yet: run `failsearch modes`")
+        raise AbsentError(f"{store.path} has no modes yet: run `failsearch modes`")
     return report
 
 

@@ -1,7 +1,10 @@
 """What the pages show and the API answers."""
 
 import csv
+import errno
 import io
+import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +20,7 @@ from starlette.testclient import TestClient
 
 import failsearch
 from failsearch.report import write_report
+from indexer.durability import disk_errors
 from indexer.store import Store
 from search.audit.report import AuditReport, Finding, write_findings
 from search.listing import list_samples
@@ -347,6 +351,51 @@ def test_a_lost_index_is_said_on_a_page(connect: Connect, own_index: Path) -> No
     page = client.get("/", headers=HTML)
     assert page.status_code == 404
     assert "<h1>Not found</h1>" in page.text
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "heading", "detail"),
+    [
+        (errno.ENOSPC, 507, "The disk is full", "make room"),
+        (errno.EACCES, 500, "Something broke", "permission denied"),
+    ],
+)
+def test_a_disk_that_refuses_is_not_taken_for_something_absent(
+    connect: Connect,
+    own_index: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    status: int,
+    heading: str,
+    detail: str,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    client = connect(own_index)
+    monkeypatch.setattr("indexer.durability.os.fsync", refuse)
+    answer = client.post("/api/modes/rename", json={"id": "m1", "name": "dark"})
+    assert answer.status_code == status
+    assert detail in answer.json()["detail"]
+    monkeypatch.undo()
+    monkeypatch.setattr("failsearch.web.routes.overview.matrix", lambda _: refused(number))
+    assert f"<h1>{heading}</h1>" in client.get("/", headers=HTML).text
+
+
+def refused(number: int) -> None:
+    with disk_errors(Path("an.lancedb")):
+        raise OSError(number, os.strerror(number))
+
+
+def test_an_index_of_a_later_version_is_said(connect: Connect, own_index: Path) -> None:
+    client = connect(own_index)
+    file = own_index / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 99}))
+    answer = client.get("/api/overview")
+    page = client.get("/", headers=HTML)
+    assert answer.status_code == page.status_code == 409
+    assert "upgrade failsearch" in answer.json()["detail"]
+    assert "upgrade failsearch" in page.text
 
 
 def test_a_fault_of_the_server_is_said(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
