@@ -186,7 +186,7 @@ def _known(manifest: Manifest, job: Job) -> int | None:
         IncompatibleIndexError: it was indexed with another class map or limit of pixels.
     """
     numbered = enumerate(manifest.sources)
-    known = [n for n, source in numbered if source["fingerprint"] == job.dataset.fingerprint]
+    known = [n for n, source in numbered if job.dataset.is_source(source)]
     if not known:
         return None
     indexed = manifest.sources[known[-1]]

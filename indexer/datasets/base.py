@@ -40,9 +40,17 @@ class DatasetOptions:
     download: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the options that differ from their defaults."""
+        """Return the options that differ from their defaults, but for `download`.
+
+        Whether data had to be fetched says nothing of what it is.
+        """
         values = asdict(self)
-        return {f.name: values[f.name] for f in fields(self) if values[f.name] != f.default}
+        del values["download"]
+        return {
+            f.name: values[f.name]
+            for f in fields(self)
+            if f.name in values and values[f.name] != f.default
+        }
 
 
 @dataclass(frozen=True)
@@ -188,8 +196,19 @@ class ImageDataset(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over what the data set holds, without reading the pixels."""
+        return self._digest(self.options.to_json())
+
+    def is_source(self, source: Mapping[str, Any]) -> bool:
+        """Return whether a description from `to_source` is of this data set, as it is now."""
+        expected = source["fingerprint"]
+        if expected == self.fingerprint or "download" not in source.get("options", {}):
+            return expected == self.fingerprint
+        # Early indexes counted it among the options that make a data set what it is.
+        return expected == self._digest({**self.options.to_json(), "download": True})
+
+    def _digest(self, options: Mapping[str, Any]) -> str:
         digest = hashlib.sha256()
-        for part in (self.kind, repr(sorted(self.options.to_json().items()))):
+        for part in (self.kind, repr(sorted(options.items()))):
             digest.update(part.encode())
         for part in self._fingerprint_parts():
             digest.update(part.encode("utf-8", "backslashreplace") + b"\0")
@@ -204,9 +223,9 @@ class ImageDataset(ABC):
             "fingerprint": self.fingerprint,
         }
 
-    def require_fingerprint(self, expected: str) -> None:
+    def require_source(self, source: Mapping[str, Any]) -> None:
         """Raise DataError where references are row numbers and the data is no longer the same."""
-        if self.positional and self.fingerprint != expected:
+        if self.positional and not self.is_source(source):
             raise DataError(
                 f"{self.spec} has changed since it was indexed, so its row numbers no longer "
                 "name the same images: restore it, or index it again"

@@ -3,6 +3,7 @@
 import glob
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def open_source(source: Mapping[str, Any]) -> ImageDataset:
         )
     dataset = _construct(source["path"], DatasetOptions(**source.get("options", {})))
     if source.get("fingerprint") is not None:
-        dataset.require_fingerprint(source["fingerprint"])
+        dataset.require_source(source)
     return dataset
 
 
@@ -71,6 +72,8 @@ def _construct(spec: str, options: DatasetOptions) -> ImageDataset:
         return _open_path(path.absolute(), options)
     prefix, separator, name = spec.partition("/")
     if separator and prefix.lower() == "wds":
+        if options.root is None:  # the name is the folder
+            spec = f"{prefix}/{os.path.abspath(name)}"
         return TarDataset(spec, _absolute_root(options), find_shards(name, options))
     if separator and prefix.lower() in NAMED:
         return NAMED[prefix.lower()](spec, _absolute_root(options))
@@ -131,4 +134,4 @@ def _natural(files: list[Path]) -> list[Path]:
 def _absolute_root(options: DatasetOptions) -> DatasetOptions:
     if options.root is None:
         return options
-    return DatasetOptions(**{**options.to_json(), "root": os.path.abspath(options.root)})
+    return replace(options, root=os.path.abspath(options.root))

@@ -60,6 +60,13 @@ class StreamedDataset(ImageDataset):
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, AssertionError) as error:
             raise DataError(f"{self.spec} cannot be opened: {one_line(error)}") from error
 
+    def to_source(self) -> dict[str, Any]:
+        """Return the description; what is not kept on disk has to be fetched to be read again."""
+        source = super().to_source()
+        if self.options.download and self.spec.lower().startswith("hfids/"):
+            source["options"]["download"] = True
+        return source
+
     def _iterate(self) -> Iterator[tuple[Image.Image, Any]]:
         try:
             yield from self._reader

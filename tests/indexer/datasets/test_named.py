@@ -44,6 +44,38 @@ def test_a_torchvision_set_of_arrays(tmp_path):
     assert np.array_equal(np.asarray(image), images[2])
 
 
+@pytest.fixture
+def digits(tmp_path):
+    """Options of a torchvision data set of 5 images, as a download leaves it."""
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
+    write_mnist(tmp_path, images, np.array([3, 1, 4, 1, 5], np.uint8))
+    return {"root": str(tmp_path)}
+
+
+def test_it_is_the_same_data_whether_it_was_fetched_or_not(digits):
+    fetched = open_dataset("torch/mnist", **digits, download=True)
+    there = open_dataset("torch/mnist", **digits)
+
+    assert fetched.options.download
+    assert fetched.to_source() == there.to_source()
+    assert there.is_source(fetched.to_source())
+    assert "download" not in fetched.to_source()["options"]
+
+
+def test_data_of_an_early_index_that_was_fetched_is_known_again(digits):
+    dataset = open_dataset("torch/mnist", **digits)
+    early = dataset.to_source()
+    early["options"]["download"] = True
+    early["fingerprint"] = dataset._digest(early["options"])
+    assert early["fingerprint"] != dataset.fingerprint
+
+    assert dataset.is_source(early)
+    assert open_source(early).read("2")
+    assert not dataset.is_source({**early, "fingerprint": "another"})
+    with pytest.raises(DataError, match="has changed since it was indexed"):
+        open_source({**early, "fingerprint": "another"})
+
+
 def test_a_torchvision_set_of_files_is_read_as_bytes(tmp_path):
     root = write_class_folders(tmp_path, ("cat", "dog"), images=1)
     (root / "cat" / "broken.png").write_bytes(b"no image")
@@ -165,6 +197,22 @@ def test_a_streamed_set_can_be_read_again_and_out_of_order(monkeypatch, kept):
         assert image.getpixel((0, 0)) == (10 * int(ref), 0, 0)
     with pytest.raises(DataError, match="has no row 3"):
         dataset.read("3")
+
+
+def test_a_set_that_is_fetched_each_time_is_fetched_again(monkeypatch):
+    pytest.importorskip("datasets")
+    allowed = []
+
+    def create(*_, download: bool, **__):
+        allowed.append(download)
+        return FrontToBack()
+
+    monkeypatch.setattr("timm.data.readers.create_reader", create)
+    for spec in ("hfids/any", "tfds/any"):
+        source = open_dataset(spec, download=True).to_source()
+        assert len(open_source(source)) == 3
+
+    assert allowed == [True, True, True, False]
 
 
 def test_a_stream_that_stops_is_an_error_of_the_whole_set(monkeypatch):

@@ -45,6 +45,19 @@ def test_shards_with_cls_members(tmp_path):
     assert open_source(dataset.to_source()).read("3") == image(3)
 
 
+def test_a_folder_named_from_the_current_one_is_found_from_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "shards").mkdir()
+    write_tar(tmp_path / "shards" / "a.tar", shard(0))
+    monkeypatch.chdir(tmp_path)
+    dataset = open_dataset("wds/shards")
+    monkeypatch.chdir("/")
+
+    again = open_source(dataset.to_source())
+
+    assert again.read("1") == image(1)
+    assert again.to_source() == dataset.to_source()
+
+
 @pytest.mark.parametrize(
     ("split", "rows"),
     [("val-{0..1}.tar", 4), ("val-{0..0}.tar|2", 2), ("val-*.tar", 4), ("val", 4), ("train", 2)],
