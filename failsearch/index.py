@@ -15,6 +15,7 @@ from indexer.schema import REJECTS, REJECTS_SCHEMA
 from indexer.store import Store
 
 from .device import resolve_device
+from .modes import Modes
 from .repairs import Repairs
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from search.audit.report import AuditReport
     from search.export import ReadImage
     from search.listing import Listing
-    from search.modes import ModeReport
     from search.results import Sample, SearchResult
     from search.snapshot import Among
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .info import IndexInfo
 
 
-class Index(Repairs):
+class Index(Modes, Repairs):
     """An indexed validation set together with what was found in it."""
 
     def __init__(self, store: Store) -> None:
@@ -194,31 +194,6 @@ class Index(Repairs):
         from search.ann import build_ann
 
         return build_ann(self.store, partitions=partitions, progress=progress)
-
-    # -- modes ------------------------------------------------------------------------------
-
-    def find_modes(
-        self, *, replace_edited: bool = False, progress: Progress = silent, **settings: Any
-    ) -> ModeReport:
-        """Group the failures and store the result; see `search.modes.find_modes`.
-
-        Settings are those of `search.modes.ModeSettings`.
-        """
-        from search.modes import ModeSettings, find_modes
-
-        return find_modes(
-            self.store,
-            ModeSettings(**settings),
-            replace_edited=replace_edited,
-            progress=progress,
-        )
-
-    @property
-    def modes(self) -> ModeReport:
-        """The modes found last; raises StoreError where they were never looked for."""
-        from search.modes import read_modes
-
-        return read_modes(self.store)
 
     # -- explanations -----------------------------------------------------------------------
 

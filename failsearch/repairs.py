@@ -1,4 +1,4 @@
-"""What an index answers about repairs; the base of `Index`."""
+"""What an index answers about repairs; a base of `Index`."""
 
 from __future__ import annotations
 
