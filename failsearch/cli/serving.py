@@ -70,6 +70,4 @@ def _web_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise SettingError(
-            f"the web app needs {error.name}: pip install 'failsearch[web]'"
-        ) from error
+        raise SettingError(f"this needs {error.name}: pip install 'failsearch[web]'") from error

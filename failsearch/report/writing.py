@@ -7,12 +7,12 @@ from typing import Any
 from indexer.durability import disk_errors, replace_file
 from indexer.errors import AbsentError, SettingError
 from search.audit.report import AuditReport, read_findings
+from search.audit.settings import title_of
+from search.confusion import ConfusionMatrix
+from search.snapshot import snapshot
 
 from ..index import Index
-from ..web.routes.audit import title_of
-from ..web.routes.overview import confused_pairs, matrix, summary, worst_classes
-from ..web.snapshot import Snapshot
-from ..web.templating import ENVIRONMENT, STATIC
+from ..web.environment import ENVIRONMENT, STATIC
 from .pictures import Pictures
 
 MODES_SHOWN = 100
@@ -66,19 +66,19 @@ def write_report(index: Index, output: Path, settings: ReportSettings | None = N
 
 def _values(index: Index) -> dict[str, Any]:
     """Gather what the report shows."""
-    snapshot = Snapshot(index.store)
+    confusion = ConfusionMatrix.of(snapshot(index.store).samples, index.manifest.classes)
     modes, ungrouped = _modes(index)
     return {
-        **summary(snapshot),
-        "pairs": confused_pairs(snapshot)[:12],
-        "worst": worst_classes(snapshot)[:12],
-        "matrix": matrix(snapshot),
+        **confusion.summary(),
+        "pairs": confusion.pairs()[:12],
+        "worst": confusion.worst_classes()[:12],
+        "matrix": confusion.drawn(),
         "modes": modes[:MODES_SHOWN],
         "modes_total": len(modes),
         "ungrouped": ungrouped,
         "names": {mode.id: mode.name for mode in modes},
         "findings": _findings(index),
-        "repairs": _repairs(index, snapshot),
+        "repairs": _repairs(index),
         "manifest": index.manifest,
         "database": index.path.name,
         "style": (STATIC / "app.css").read_text(encoding="utf-8"),
@@ -107,16 +107,16 @@ def _findings(index: Index) -> dict[str, Any]:
     return {title: findings for title, findings in found.items() if findings}
 
 
-def _repairs(index: Index, snapshot: Snapshot) -> list[dict[str, Any]]:
+def _repairs(index: Index) -> list[dict[str, Any]]:
     """Return the latest repairs, each with some of the samples that it fixed and broke."""
-    shown = []
+    shown, classes = [], index.manifest.classes
     for report in index.repairs[::-1][:REPAIRS_SHOWN]:
         _, samples = index.read_repair(report["id"])
         affected: dict[str, list[dict[str, Any]]] = {"fixed": [], "broken": []}
         for row in samples.to_pylist():
             group = affected.get(row["change"])
             if group is not None and len(group) < AFFECTED_SHOWN:
-                names = {key: snapshot.classes[row[key]] for key in ("before", "after")}
+                names = {key: classes[row[key]] for key in ("before", "after")}
                 group.append({"id": row["id"], **names})
         shown.append({**report, "affected": affected})
     return shown

@@ -19,11 +19,10 @@ from indexer.errors import FilterError
 from indexer.schema import ID
 from indexer.store import Store
 from search.arrow import integers, marked, numbers, strings
+from search.confusion import ConfusionMatrix
 from search.predicates import Filter, columns, mask
 from search.results import plain
 from search.snapshot import snapshot as open_samples
-
-PAIR = ("label", "prediction")
 
 
 @dataclass(frozen=True)
@@ -125,19 +124,11 @@ class Snapshot:
         return numbers(pc.sort_indices(table, keys), np.uint64).astype(np.int64)
 
     @cached_property
-    def confusion(self) -> np.ndarray:
-        """Counts by label and prediction, int64 [C, C]."""
-        label, prediction = (numbers(self.table[name], np.int32) for name in PAIR)
-        counts = np.zeros((len(self.classes),) * 2, np.int64)
-        np.add.at(counts, (label, prediction), 1)
-        return counts
+    def confusion(self) -> ConfusionMatrix:
+        """Counts by label and prediction."""
+        return ConfusionMatrix.of(self.table, self.classes)
 
     @property
     def failures(self) -> int:
         """Number of misclassified samples."""
-        return int(self.confusion.sum() - self.confusion.trace())
-
-    @property
-    def accuracy(self) -> float:
-        """Share of samples predicted as labelled, in 0..1."""
-        return float(self.confusion.trace() / max(1, self.confusion.sum()))
+        return self.confusion.failures

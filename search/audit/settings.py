@@ -14,6 +14,15 @@ CLEANLAB = "cleanlab"
 IMAGES = "images"
 """What cleanlab's image checks (cleanvision) find beyond these; part of the same extra."""
 EXTRAS = (CLEANLAB, IMAGES)
+TITLES = {
+    LABELS: "Wrong labels",
+    DUPLICATES: "Duplicates",
+    CAUSES: "Causes",
+    FILTERS: "Weak filters",
+    CLEANLAB: "cleanlab",
+    IMAGES: "Image checks",
+}
+"""By kind; a kind that is not here, of a later version, is shown by its name."""
 
 
 @dataclass(frozen=True)
@@ -51,3 +60,8 @@ class AuditSettings:
         for name in ("similarity", "false_discovery", "effect"):
             if not 0 < getattr(self, name) <= 1:
                 raise SettingError(f"{name} is {getattr(self, name)}: give a number in (0, 1]")
+
+
+def title_of(kind: str) -> str:
+    """Return how a kind of finding is headed."""
+    return TITLES.get(kind, kind)

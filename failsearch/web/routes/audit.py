@@ -20,6 +20,7 @@ from search.audit.settings import (
     IMAGES,
     KINDS,
     LABELS,
+    title_of,
 )
 
 from ..state import State
@@ -33,15 +34,6 @@ EVIDENCE = 6
 CHOICES = 5
 """Labels that are offered for a suspect."""
 
-TITLES = {
-    LABELS: "Wrong labels",
-    DUPLICATES: "Duplicates",
-    CAUSES: "Causes",
-    FILTERS: "Weak filters",
-    CLEANLAB: "cleanlab",
-    IMAGES: "Image checks",
-}
-"""By kind; a kind that is not here, of a later version, is shown by its name."""
 ABOUT = {
     LABELS: "Images whose label neither the model nor similar images support, the least "
     "believable first.",
@@ -89,11 +81,6 @@ def audit_page(request: Request, state: App, kind: Text | None = None) -> HTMLRe
         extras=all(map(find_spec, ("cleanlab", "cleanvision", "datasets"))),
         job=state.jobs.current,
     )
-
-
-def title_of(kind: str) -> str:
-    """Return how a kind of finding is headed."""
-    return TITLES.get(kind, kind)
 
 
 @router.get("/api/audit")

@@ -378,7 +378,7 @@ def test_a_disk_that_refuses_is_not_taken_for_something_absent(
     assert answer.status_code == status
     assert detail in answer.json()["detail"]
     monkeypatch.undo()
-    monkeypatch.setattr("failsearch.web.routes.overview.matrix", lambda _: refused(number))
+    monkeypatch.setattr("search.confusion.ConfusionMatrix.drawn", lambda _: refused(number))
     assert f"<h1>{heading}</h1>" in client.get("/", headers=HTML).text
 
 
@@ -399,7 +399,7 @@ def test_an_index_of_a_later_version_is_said(connect: Connect, own_index: Path) 
 
 
 def test_a_fault_of_the_server_is_said(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("failsearch.web.routes.overview.matrix", None)
+    monkeypatch.setattr("search.confusion.ConfusionMatrix.drawn", None)
     page = client.get("/", headers=HTML)
     assert page.status_code == 500
     assert "Something broke" in page.text

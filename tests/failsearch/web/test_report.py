@@ -1,6 +1,8 @@
 """The report in one file."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,24 @@ def test_a_report_needs_nothing_else(hostile_index: Path, tmp_path: Path) -> Non
     assert "<script" not in text
     assert "<img src=x" not in text
     assert "&lt;img src=x onerror" in text
+
+
+def test_a_report_needs_no_server_installed(hostile_index: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    program = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('fastapi', 'starlette', 'uvicorn')))\n"  # not there
+        "from failsearch.cli import main\n"
+        "main(sys.argv[1:])"
+    )
+    words = [sys.executable, "-c", program, "report", out, "--db", hostile_index]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "48 of 120 images" in out.read_text(encoding="utf-8")
+    words[3:5] = ["serve"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pip install 'failsearch[web]'" in done.stderr
 
 
 def test_a_report_keeps_to_its_size(hostile_index: Path, tmp_path: Path) -> None:
