@@ -167,12 +167,39 @@ def load_indexed_model(manifest: Manifest, device: str | torch.device = "cpu") -
         IncompatibleIndexError: its weights are no longer those that were indexed.
     """
     described = manifest.model
-    config = manifest.transform
+    folder = described.get("folder")
     if is_factory(described["spec"]):
-        require_trust(described["spec"], described.get("folder") or os.getcwd())
+        require_trust(described["spec"], folder or os.getcwd())
+    return load_as_indexed(
+        manifest, described["spec"], described.get("checkpoint"), folder=folder, device=device
+    )
+
+
+def load_as_indexed(
+    manifest: Manifest,
+    spec: str,
+    checkpoint: str | os.PathLike[str] | None,
+    *,
+    folder: str | os.PathLike[str] | None,
+    device: str | torch.device = "cpu",
+) -> LoadedModel:
+    """Load a model as that of an index, with the transform and class names of the index.
+
+    Args:
+        manifest: of the index.
+        spec: as of `load_model`, like the two that follow.
+        checkpoint: the weights.
+        folder: where a factory's module is.
+        device: where the model goes.
+
+    Raises:
+        ModelError: it cannot be loaded.
+        IncompatibleIndexError: its weights are not those that were indexed.
+    """
+    config = manifest.transform
     loaded = load_model(
-        described["spec"],
-        checkpoint=described.get("checkpoint"),
+        spec,
+        checkpoint=checkpoint,
         num_classes=len(manifest.classes),
         device=device,
         overrides=TransformOverrides(
@@ -181,12 +208,12 @@ def load_indexed_model(manifest: Manifest, device: str | torch.device = "cpu") -
                 "input_size": tuple(config["input_size"][-2:]),
             }
         ),
-        folder=described.get("folder"),
+        folder=folder,
     )
-    if loaded.digest != described["weights_digest"]:
+    if loaded.digest != manifest.model["weights_digest"]:
         raise IncompatibleIndexError(
-            f"the weights of {loaded.checkpoint or loaded.spec} have changed since the index was "
-            "made: restore them, or index again with another --db"
+            f"the weights of {loaded.checkpoint or loaded.spec} are not those that were indexed: "
+            "restore them, or index again with another --db"
         )
     return dataclasses.replace(loaded, class_names=tuple(manifest.classes))
 
@@ -237,7 +264,10 @@ def _absolute_spec(spec: str) -> str:
         return spec
     folder = Path(spec.removeprefix(LOCAL))
     if not folder.is_dir():
-        raise ModelError(f"no such model folder: {folder}")
+        raise ModelError(
+            f"no such model folder: {folder}; `failsearch relocate --model` tells an index where "
+            "its model is now"
+        )
     read_config(folder)
     return f"{LOCAL}{folder.absolute()}"
 
@@ -266,14 +296,20 @@ def _create_timm(
 
 def _require_known_name(spec: str) -> None:
     name = spec.partition(".")[0]
-    if "/" in spec or "\\" in spec:
+    separated = "/" in spec or "\\" in spec
+    if is_model(name) and not separated:
+        return
+    if Path(spec).is_file():
+        raise ModelError(
+            f"model {spec!r} is a file: give its architecture with --model and it with --checkpoint"
+        )
+    if separated or Path(spec).is_dir():
         raise ModelError(
             f"model {spec!r}: write {LOCAL}{spec} for a folder or {HUB}{spec} for the hub"
         )
-    if not is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models()"
-        raise ModelError(f"timm knows no model {name!r}: {hint}")
+    close = difflib.get_close_matches(name, timm.list_models(), n=3)
+    hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models()"
+    raise ModelError(f"timm knows no model {name!r}: {hint}")
 
 
 def _pretrained_cfg(spec: str) -> Any:

@@ -1,5 +1,6 @@
 """Commands that keep a database quick, sound and small."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command()(build_ann)
     app.command()(check)
     app.command()(compact)
+    app.command()(relocate)
 
 
 def build_ann(
@@ -94,5 +96,35 @@ def compact(
             f"{report.bytes_after / 2**20:.1f} MiB remain.",
             markup=False,
         )
+
+    emit(document, as_json, show)
+
+
+def relocate(
+    db: Db = DEFAULT_DB,
+    model: Annotated[
+        str | None, typer.Option(help="The model, as `index` takes it.", metavar="MODEL")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="The model's weights.", metavar="FILE")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="A data set; just NEW where there is only one.", metavar="OLD=NEW"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell an index where its model and data are now, if they are still the same."""
+    from indexer.relocate import relocate as point_to
+
+    manifest = point_to(db, model=model, checkpoint=checkpoint, data=data or ())
+    document = {"model": manifest.model, "data": [source["path"] for source in manifest.sources]}
+
+    def show(console: Console) -> None:
+        console.print(f"model: {manifest.model['spec']}", markup=False)
+        if manifest.model["checkpoint"] is not None:
+            console.print(f"checkpoint: {manifest.model['checkpoint']}", markup=False)
+        for path in document["data"]:
+            console.print(f"data: {path}", markup=False)
 
     emit(document, as_json, show)

@@ -58,7 +58,8 @@ def open_source(source: Mapping[str, Any]) -> ImageDataset:
     path = Path(source["path"])
     if path.is_absolute() and not path.exists() and not glob.has_magic(source["path"]):
         raise DataError(
-            f"the indexed data set {path} is gone: put it back there, or index it where it is now"
+            f"the indexed data set {path} is gone: put it back there, or say where it is now with "
+            "`failsearch relocate --data`"
         )
     dataset = _construct(source["path"], DatasetOptions(**source.get("options", {})))
     if source.get("fingerprint") is not None:

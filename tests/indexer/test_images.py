@@ -86,7 +86,7 @@ def test_a_missing_image_is_named(tmp_path, both):
 
 def test_a_changed_or_missing_source_is_named(tmp_path, both):
     (tmp_path / "set.parquet").unlink()
-    with pytest.raises(DataError, match="is gone: put it back"):
+    with pytest.raises(DataError, match="is gone: put it back there, or say where it is now"):
         both.pil(1, "0")
     write_embedded(tmp_path / "set.parquet", [{"bytes": encode(picture()), "label": 0}])
     with pytest.raises(DataError, match="has changed since it was indexed"):

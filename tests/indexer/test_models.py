@@ -107,6 +107,19 @@ def test_an_unknown_model_is_one_line_with_a_way_out(spec, message):
         load_model(spec)
 
 
+def test_a_path_is_told_from_a_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine.safetensors").touch()
+    (tmp_path / ARCHITECTURE).mkdir()
+    with pytest.raises(ModelError, match="write local-dir:mine for a folder"):
+        load_model("mine")
+    with pytest.raises(ModelError, match="is a file: give its architecture with --model and it"):
+        load_model("mine.safetensors")
+    with pytest.raises(ModelError, match="no such checkpoint"):  # the name comes first
+        load_model(ARCHITECTURE, checkpoint=tmp_path / "none.pth")
+
+
 @pytest.mark.parametrize("spec", [SMALL, "hf-hub:timm/no-such-model"])
 def test_without_a_network_the_way_out_is_named(monkeypatch, tmp_path, spec):
     from huggingface_hub import constants
@@ -188,7 +201,7 @@ def test_an_indexed_model_comes_back_and_changed_weights_are_refused(tmp_path, c
     state = load_file(checkpoint)
     state["fc.bias"][0] += 1
     save_file(state, checkpoint)
-    with pytest.raises(IncompatibleIndexError, match="have changed since the index was made"):
+    with pytest.raises(IncompatibleIndexError, match="are not those that were indexed"):
         load_indexed_model(manifest)
 
 
