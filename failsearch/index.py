@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,13 @@ from indexer.progress import Progress, silent
 from indexer.schema import REJECTS, REJECTS_SCHEMA
 from indexer.store import Store
 
+from .arguments import checked, ids_of, picture_of
 from .device import resolve_device
 from .modes import Modes
 from .repairs import Repairs
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
     from indexer.manifest import Manifest
@@ -80,19 +82,19 @@ class Index(Modes, Repairs):
 
     def sample(self, sample: str) -> Sample:
         """Return one sample; raises UnknownSampleError."""
-        return self.samples([sample])[0]
+        return self.samples(sample)[0]
 
-    def samples(self, ids: Sequence[str]) -> tuple[Sample, ...]:
+    def samples(self, ids: str | Iterable[str]) -> tuple[Sample, ...]:
         """Return samples in the order asked; raises UnknownSampleError."""
         from search.snapshot import snapshot
 
         version = snapshot(self.store)
-        return tuple(version.read_samples(version.positions(ids)))
+        return tuple(version.read_samples(version.positions(ids_of(ids, "ids"))))
 
     def failures(
         self,
         *,
-        filters: Sequence[str] = (),
+        filters: str | Sequence[str] = (),
         sort: str = "-loss",
         limit: int | None = None,
         among: Among = "failures",
@@ -104,14 +106,8 @@ class Index(Modes, Repairs):
         """
         from search.listing import list_samples
 
-        return list_samples(
-            self.store,
-            filters=filters,
-            sort=sort,
-            limit=limit,
-            among=among,
-            mode=mode,
-        )
+        asked = {"filters": filters, "sort": sort, "limit": limit, "among": among, "mode": mode}
+        return list_samples(self.store, **checked(list_samples, asked))
 
     def export(self, listing: Listing, path: str | Path) -> int:
         """Write a listing to .csv, .parquet, .arrow or .jsonl, or its images to a folder."""
@@ -145,9 +141,9 @@ class Index(Modes, Repairs):
 
     def search(
         self,
-        samples: str | Sequence[str] | None = None,
+        samples: str | Sample | Iterable[str | Sample] | None = None,
         *,
-        image: Path | Image.Image | None = None,
+        image: Path | str | Image.Image | np.ndarray | None = None,
         label: str | int | None = None,
         device: str = "auto",
         **settings: Any,
@@ -155,8 +151,9 @@ class Index(Modes, Repairs):
         """Find the nearest samples by cosine of the standardized profile.
 
         Args:
-            samples: an id, or several liked ones whose mean is searched for.
-            image: a picture or file that is not in the index, in place of `samples`.
+            samples: a sample or its id, or several liked ones whose mean is searched for.
+            image: a file, picture or array uint8 [height, width, 3] that is not in the index, in
+                place of `samples`.
             label: its true class.
             device: where an image is profiled.
             settings: k, among, filters and more, see `search.neighbours.SearchSettings`.
@@ -164,30 +161,34 @@ class Index(Modes, Repairs):
         Raises:
             UnknownSampleError: no such sample.
             SettingError: both or neither of `samples` and `image`, or an image without a label, or
-                the other way round.
+                the other way round; or something that none of them takes.
         """
         from search.neighbours import SearchSettings, search, search_profile
 
-        if bool(samples) == (image is not None):
+        ids = [] if samples is None else ids_of(samples)
+        if bool(ids) == (image is not None):
             raise SettingError("give the id of a sample, or an image and its label")
-        chosen = SearchSettings(**settings)
+        chosen = SearchSettings(**checked(SearchSettings, settings))
         if image is None:
             if label is not None:
                 raise SettingError("a label goes with an image: drop it to search for a sample")
-            ids = [samples] if isinstance(samples, str) else list(samples or ())
             return search(self.store, ids[0] if len(ids) == 1 else ids, chosen)
         if label is None:
             raise SettingError("an image needs its true class: give a label")
         from .query import ImageProfiler
 
-        profile, query = ImageProfiler(self.store, resolve_device(device))(image, label)
+        picture = picture_of(image)
+        profile, query = ImageProfiler(self.store, resolve_device(device))(picture, label)
         return search_profile(self.store, profile, query, chosen)
 
-    def search_many(self, samples: Sequence[str], **settings: Any) -> Iterator[pa.RecordBatch]:
+    def search_many(
+        self, samples: str | Sample | Iterable[str | Sample], **settings: Any
+    ) -> Iterator[pa.RecordBatch]:
         """Stream the neighbours of many samples; see `search.neighbours.search_many`."""
         from search.neighbours import SearchSettings, search_many
 
-        return search_many(self.store, samples, SearchSettings(**settings))
+        chosen = SearchSettings(**checked(SearchSettings, settings))
+        return search_many(self.store, ids_of(samples), chosen)
 
     def build_ann(self, *, partitions: int | None = None, progress: Progress = silent) -> AnnReport:
         """Build the approximate index and measure it; see `search.ann.build_ann`."""
@@ -246,7 +247,7 @@ class Index(Modes, Repairs):
     def audit(
         self,
         *,
-        against: Index | None = None,
+        against: str | Path | Index | None = None,
         relabel: bool = False,
         deep: bool = False,
         device: str = "auto",
@@ -256,7 +257,7 @@ class Index(Modes, Repairs):
         """Look for what the data set hides; see `search.audit.run.audit`.
 
         Args:
-            against: another index, to look for leaks between the two.
+            against: another index or its path, to look for leaks between the two.
             relabel: profile label suspects under the suggested label too, which takes the model.
             deep: show the model altered copies of label suspects, which finds more wrong labels
                 among those that it was trained on; see `failsearch.altered`.
@@ -265,13 +266,18 @@ class Index(Modes, Repairs):
             settings: kinds, top and more, see `search.audit.settings.AuditSettings`.
 
         Raises:
-            SettingError: `against` is this index.
+            SettingError: `against` is this index, or none.
         """
         from search.audit.run import audit
         from search.audit.settings import IMAGES, AuditSettings
 
+        if isinstance(against, str | Path):
+            against = Index.open(against)
+        if not isinstance(against, Index | None):
+            raise SettingError(f"against={against!r}: against takes an index or its path")
         if against is not None and against.path.resolve() == self.path.resolve():
             raise SettingError(f"{self.path} cannot leak into itself: give another index")
+        chosen = AuditSettings(**checked(AuditSettings, settings))
         require_writable(self.path)
         profiler = None
         if relabel:
@@ -283,7 +289,6 @@ class Index(Modes, Repairs):
             from .altered import SecondLook
 
             look_again = SecondLook(self.store, resolve_device(device), progress)
-        chosen = AuditSettings(**settings)
         return audit(
             self.store,
             chosen,

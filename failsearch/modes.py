@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from indexer.progress import Progress, silent
 from indexer.store import Store
 
+from .arguments import checked
+
 if TYPE_CHECKING:
     from search.modes import ModeReport
 
@@ -28,7 +30,7 @@ class Modes:
 
         return find_modes(
             self.store,
-            ModeSettings(**settings),
+            ModeSettings(**checked(ModeSettings, settings)),
             replace_edited=replace_edited,
             progress=progress,
         )
@@ -50,7 +52,7 @@ class Modes:
         """Make one mode of several under the first id; see `search.modes.edit.merge_modes`."""
         from search.modes import merge_modes
 
-        return merge_modes(self.store, tuple(modes), name)
+        return merge_modes(self.store, [modes] if isinstance(modes, str) else tuple(modes), name)
 
     def split_mode(self, mode: str, parts: int = 2) -> ModeReport:
         """Split a mode, the largest part keeps its id; see `search.modes.edit.split_mode`."""

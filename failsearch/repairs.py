@@ -11,6 +11,7 @@ from indexer.lock import require_writable
 from indexer.progress import Progress, silent
 from indexer.store import Store
 
+from .arguments import checked
 from .device import resolve_device
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Repairs:
             self.store,
             mode=mode,
             sample=sample,
-            settings=RepairSettings(**settings),
+            settings=RepairSettings(**checked(RepairSettings, settings)),
             output=output,
             device=resolve_device(device),
             progress=progress,
@@ -67,7 +68,7 @@ class Repairs:
         return repair_mode(
             self.store,
             mode,
-            settings=SearchSettings(**settings),
+            settings=SearchSettings(**checked(SearchSettings, settings)),
             output=output,
             device=resolve_device(device),
             progress=progress,
@@ -82,7 +83,7 @@ class Repairs:
 
         return repair_tables(
             self.store,
-            TableSettings(**settings),
+            TableSettings(**checked(TableSettings, settings)),
             device=resolve_device(device),
             progress=progress,
         )

@@ -283,7 +283,8 @@ def test_where_there_is_nothing_to_list_a_line_says_so(run: Run, own: Place) -> 
     assert run("repairs", "--db", own.db).out.startswith("No repairs yet")
     none = run("failures", "--filter", "confidence>1", "--db", own.db)
     assert none.out == "No failures match.\n"
-    assert run("modes", "--min-size", 10_000, "--db", own.db).out.startswith("No modes")
+    failures = run("failures", "--db", own.db, "--json").document["total"]
+    assert run("modes", "--min-size", failures, "--db", own.db).out.startswith("No modes")
 
 
 def test_a_profile_of_few_units_is_explained(run: Run, place: Place, tmp_path: Path) -> None:
