@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search_ground import BATCH, MANY, QUERIES, Figures, Ground, K, once, repeated, timed
-from search.cosine import unit_rows
+from search.cosine import unit_or_nan
 from search.predicates import FAILURES, to_sql
 
 IN_MEMORY = 6e9
@@ -60,7 +60,7 @@ def pq(ground: Ground) -> Figures:
 def faiss(ground: Ground) -> Figures:
     """FAISS's flat inner product over unit vectors: all failures, and all rows if they fit."""
     failures, column = ground.version.failures, ground.version.column
-    queries = unit_rows(ground.queries)
+    queries = unit_or_nan(ground.queries)
     index = _flat_index(ground, failures)
     many = index.reconstruct_n(0, min(len(failures), MANY))
     found = index.search(queries, K)[1]
@@ -92,7 +92,7 @@ def _flat_index(ground: Ground, positions: np.ndarray) -> Any:
     index = library.IndexFlatIP(column.width)
     index.codes.resize(len(positions) * 4 * column.width)  # at once: growing would copy it
     for first in range(0, len(positions), _ADDED):
-        index.add(unit_rows(column.rows(positions[first : first + _ADDED])))
+        index.add(unit_or_nan(column.rows(positions[first : first + _ADDED])))
     return index
 
 
@@ -101,12 +101,12 @@ def hnswlib(ground: Ground) -> Figures:
     import hnswlib as library
 
     failures = ground.version.failures
-    vectors = unit_rows(ground.version.column.rows(failures))
+    vectors = unit_or_nan(ground.version.column.rows(failures))
     index = library.Index("ip", vectors.shape[1])
     index.init_index(len(vectors), ef_construction=200, M=16)
     seconds, _ = once(lambda: index.add_items(vectors))
     index.set_ef(100)
-    queries = unit_rows(ground.queries)
+    queries = unit_or_nan(ground.queries)
     found = index.knn_query(queries, K)[0].astype(np.int64)
     recall = ground.recall([set(failures[row].tolist()) for row in found])
     times = timed(lambda n: index.knn_query(queries[n : n + 1], K))
@@ -118,10 +118,10 @@ def usearch(ground: Ground) -> Figures:
     from usearch.index import Index
 
     failures = ground.version.failures
-    vectors = unit_rows(ground.version.column.rows(failures))
+    vectors = unit_or_nan(ground.version.column.rows(failures))
     index = Index(ndim=vectors.shape[1], metric="ip", dtype="f32")
     seconds, _ = once(lambda: index.add(np.arange(len(vectors)), vectors))
-    queries = unit_rows(ground.queries)
+    queries = unit_or_nan(ground.queries)
     found = [index.search(query, K).keys.astype(np.int64) for query in queries]
     recall = ground.recall([set(failures[row].tolist()) for row in found])
     times = timed(lambda n: index.search(queries[n], K))

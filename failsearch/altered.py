@@ -12,7 +12,7 @@ from indexer.models import load_indexed_model
 from indexer.progress import Progress, silent
 from indexer.schema import LOGITS
 from indexer.store import Store
-from search.modes.evidence import dense
+from search.arrow import dense
 
 BATCH = 64
 MIRROR_TRUST = 0.6
@@ -57,7 +57,7 @@ class SecondLook:
 
     def __call__(self, ids: Sequence[str], pair: int) -> np.ndarray:
         """Return logits, float32 [2, n, C], of a pair of copies; NaN where mirroring misleads."""
-        original = dense(self._store.take(ids, [LOGITS])[LOGITS].combine_chunks())
+        original = dense(self._store.take(ids, [LOGITS])[LOGITS])
         return trusted(self.logits(ids, pair), original)
 
     def logits(self, ids: Sequence[str], pair: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from indexer.images import IndexedImages
 from indexer.models import LoadedModel, load_indexed_model
 from indexer.schema import ID, LOGITS, PROFILE
 from indexer.store import Store
+from search.arrow import dense
 
 from .inputs import IndexInputs, Inputs
 
@@ -112,7 +113,5 @@ def open_population(store: Store, device: str = "cpu") -> tuple[Population, Load
 
 def matrix(column: pa.ChunkedArray) -> np.ndarray:
     """Return a column of fixed-size lists as float32 [n, width]."""
-    flat = column.combine_chunks()
-    values = flat.flatten().to_numpy(zero_copy_only=False)
     # A copy: Arrow's memory is read-only, and torch takes no such arrays.
-    return np.array(values, np.float32).reshape(len(column), -1)
+    return dense(column).copy()

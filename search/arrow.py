@@ -41,6 +41,17 @@ def numbers(values: pa.Array | pa.ChunkedArray, dtype: type[np.generic]) -> np.n
     return np.concatenate(parts) if parts else np.empty(0, dtype)
 
 
+def dense(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return a column of fixed-size lists as float32 [rows, length].
+
+    Where it holds float32 the memory is Arrow's own, and read-only.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), column.type.list_size).astype(np.float32, copy=False)
+
+
 def marked(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Return the positions where an array of booleans is true: int64, ascending."""
     return numbers(pc.indices_nonzero(values), np.uint64).astype(np.int64)

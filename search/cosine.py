@@ -159,7 +159,7 @@ def rank_all(profiles: Profiles, asked: Asked, keys: np.ndarray) -> list[Hits]:
     return [found[row] for row in range(len(keys))]
 
 
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
+def unit_or_nan(vectors: np.ndarray) -> np.ndarray:
     """Return rows scaled to length 1 in float64, as float32 [n, F]; NaN for rows of zeros."""
     return (vectors / lengths_of(vectors)[:, None]).astype(np.float32)
 

@@ -12,7 +12,7 @@ from indexer.errors import SettingError
 from indexer.filters import FilterLayout
 from indexer.store import Store
 
-from .cosine import Hits, exact_search, query_block, unit_rows
+from .cosine import Hits, exact_search, query_block, unit_or_nan
 from .predicates import FAILURES, Filter, parse_filter, to_sql
 from .products import FEW_QUERIES
 from .results import Neighbour, Sample, SearchResult, SharedFilter
@@ -86,7 +86,7 @@ def search(
     positions = version.positions(names)
     profile = version.column.rows(positions)
     if len(names) > 1:
-        profile = np.nan_to_num(unit_rows(profile)).mean(0, keepdims=True)
+        profile = np.nan_to_num(unit_or_nan(profile)).mean(0, keepdims=True)
     queries = version.read_samples(positions, thumbnails=settings.thumbnails)
     query = queries[0] if isinstance(ids, str) else queries
     return _search_one(version, profile, query, positions, settings)

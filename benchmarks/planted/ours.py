@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from search.modes.communities import communities
-from search.modes.representation import fit_space, unit_rows
+from search.modes.representation import fit_space, unit_or_zero
 from search.modes.settings import ModeSettings
 
 from .families import Family, Method, Slices
@@ -58,9 +58,9 @@ def changed_modes(
 
 def last_layer_modes(problem: Problem, budget: int) -> Slices:
     """Group last-layer gradients in the same way: what do the other layers add?"""
-    vectors = unit_rows(last_layer_gradients(problem, problem.failures))
+    vectors = unit_or_zero(last_layer_gradients(problem, problem.failures))
     reduced = PCA(min(DEFAULTS.dimensions, *vectors.shape), random_state=0).fit_transform(vectors)
-    return grouped(problem, unit_rows(reduced).astype(np.float32), budget)
+    return grouped(problem, unit_or_zero(reduced).astype(np.float32), budget)
 
 
 OURS = "failure modes"

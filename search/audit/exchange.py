@@ -12,10 +12,11 @@ from indexer.errors import SettingError
 from indexer.schema import EMBEDDING, HEAVY, ID, LOGITS, SAMPLES, THUMBNAIL
 from indexer.store import Store
 
+from ..arrow import dense
 from ..graph import knn_graph
 from ..map import failure_map
 from ..modes import ModeSettings, known_modes
-from ..modes.evidence import dense, gather
+from ..modes.evidence import gather
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -93,7 +94,7 @@ def cleanlab_inputs(store: Store, neighbours: int = 10) -> CleanlabInputs:
     table = store.read([ID, "label", LOGITS, *([EMBEDDING] if embedded else [])])
     graph, n = None, len(table)
     if embedded and n > 1:
-        embeddings = dense(table[EMBEDDING].combine_chunks())
+        embeddings = dense(table[EMBEDDING])
         indices, cosines = knn_graph(embeddings, k := min(neighbours, n - 1))
         # Vectors of zeros have no neighbours: cleanlab wants k of each, so some are made far away.
         distances = np.clip(1 - np.nan_to_num(cosines, nan=-1), 0, 2)
@@ -102,7 +103,7 @@ def cleanlab_inputs(store: Store, neighbours: int = 10) -> CleanlabInputs:
     return CleanlabInputs(
         ids=tuple(table[ID].to_pylist()),
         labels=table["label"].to_numpy().astype(np.int64),
-        pred_probs=softmax(dense(table[LOGITS].combine_chunks()).astype(np.float64), axis=1),
+        pred_probs=softmax(dense(table[LOGITS]).astype(np.float64), axis=1),
         knn_graph=graph,
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from indexer.schema import ID, LOGITS, PROFILE
 
-from ..modes.evidence import dense
+from ..arrow import dense
 from ..neighbours import SearchSettings, find_neighbours
 from ..words import percent
 from .belief import believe, suggest
@@ -63,7 +63,7 @@ def label_errors(
     labels = light["label"].to_numpy()
     ids = light[ID].to_pylist()
     chosen = [ids[row] for row in rows]
-    logits = dense(store.take(chosen, [LOGITS])[LOGITS].combine_chunks())
+    logits = dense(store.take(chosen, [LOGITS])[LOGITS])
     classes = store.manifest.classes
     votes = None
     if store.manifest.embedding is not None:
@@ -118,7 +118,7 @@ def _profile_evidence(store: "Store", ids: Sequence[str]) -> list[dict[str, Any]
     """Return what failures with a similar profile were confused for, per suspect."""
     if not ids:
         return []
-    profiles = dense(store.take(ids, [PROFILE])[PROFILE].combine_chunks())
+    profiles = dense(store.take(ids, [PROFILE])[PROFILE])
     settings = SearchSettings(k=PROFILE_NEIGHBOURS)
     themselves = [(sample,) for sample in ids]
     found = find_neighbours(store, profiles, settings, exclude=themselves)

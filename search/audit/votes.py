@@ -9,7 +9,8 @@ import numpy as np
 from indexer.schema import EMBEDDING
 
 from .. import topk
-from ..modes.evidence import dense
+from ..arrow import dense
+from ..modes.representation import unit_or_zero
 
 if TYPE_CHECKING:
     from indexer.store import Store
@@ -50,11 +51,11 @@ def neighbour_votes(
         classes: C.
         k: voters.
     """
-    queries = _unit(dense(store.take(ids, [EMBEDDING])[EMBEDDING].combine_chunks()))
+    queries = unit_or_zero(dense(store.take(ids, [EMBEDDING])[EMBEDDING]))
     best = np.full((len(rows), k), topk.ABSENT)
     start = 0
     for batch in store.scan([EMBEDDING]):
-        block = _unit(dense(batch[EMBEDDING]))
+        block = unit_or_zero(dense(batch[EMBEDDING]))
         scores = queries @ block.T
         own = np.flatnonzero((rows >= start) & (rows < start + len(block)))
         scores[own, rows[own] - start] = np.nan
@@ -66,7 +67,3 @@ def neighbour_votes(
     np.add.at(shares, (np.arange(len(rows))[:, None], labels[np.maximum(found, 0)]), weights)
     shares /= np.maximum(shares.sum(1, keepdims=True), 1e-12)
     return Votes(found, weights, shares)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

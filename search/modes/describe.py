@@ -15,7 +15,7 @@ from .evidence import FAILURES, Evidence, positions, stream_features, stream_pro
 from .exemplars import cohesion, diverse, typical_first
 from .naming import describe_confusions, distinguish
 from .report import Confusion, Mode, SharedFilter
-from .representation import unit_rows
+from .representation import unit_or_zero
 from .settings import ModeSettings
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def at_risk(
     if where is None or evidence.space is None:
         return [() for _ in groups]
     features = evidence.features
-    centres = unit_rows(np.stack([features[rows].sum(0) for rows in groups]))
+    centres = unit_or_zero(np.stack([features[rows].sum(0) for rows in groups]))
     found: list[list[tuple[float, str]]] = [[] for _ in groups]
     for ids, block in stream_features(store, where, evidence.space):
         scores = block @ centres.T

@@ -15,6 +15,7 @@ from indexer.progress import Progress, silent
 from indexer.schema import EMBEDDING, ID, PROFILE
 
 from .. import predicates
+from ..arrow import dense
 from ..predicates import to_sql
 from .representation import Space, fit_space
 from .settings import ModeSettings
@@ -95,12 +96,6 @@ def stream_profiles(store: "Store", where: str | None) -> Iterator[tuple[list[st
     for batch in store.scan([ID, PROFILE], where):
         if batch.num_rows:
             yield batch[ID].to_pylist(), dense(batch[PROFILE])
-
-
-def dense(column: pa.Array) -> np.ndarray:
-    """Return a fixed-size list column as float32 [rows, length]."""
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), -1).astype(np.float32, copy=False)
 
 
 def positions(table: pa.Table) -> dict[str, int]:

@@ -37,7 +37,7 @@ class Directions:
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
         """Map vectors float32 [n, F] of any length to unit features float32 [n, d]."""
-        return unit_rows((unit_rows(vectors) - self.mean) @ self.basis)
+        return unit_or_zero((unit_or_zero(vectors) - self.mean) @ self.basis)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def fit_directions(vectors: np.ndarray, settings: ModeSettings) -> Directions:
     """Fit min(dimensions, n, F) principal directions of vectors float32 [n, F]."""
     from sklearn.utils.extmath import randomized_svd
 
-    vectors = unit_rows(vectors)
+    vectors = unit_or_zero(vectors)
     mean = vectors.mean(0)
     dimensions = min(settings.dimensions, *vectors.shape)
     _, _, directions = randomized_svd(vectors - mean, dimensions, random_state=settings.seed)
@@ -160,6 +160,6 @@ def layer_scale(tempered: np.ndarray, layout: FilterLayout) -> np.ndarray:
     return scale
 
 
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
+def unit_or_zero(vectors: np.ndarray) -> np.ndarray:
     """Scale rows to length 1; zero rows stay zero."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)

@@ -13,7 +13,7 @@ from search.modes import Confusion, Mode, ModeReport, ModeSettings, SharedFilter
 from search.modes.communities import communities
 from search.modes.exemplars import cohesion, diverse, typical_first, typicality
 from search.modes.naming import describe_confusions, distinguish
-from search.modes.representation import fit_space, layer_scale, temper, unit_rows
+from search.modes.representation import fit_space, layer_scale, temper, unit_or_zero
 from search.modes.settings import TRANSFORMS
 from tests.support.arrays import even_layout
 
@@ -68,7 +68,7 @@ def test_cosines_mix_profiles_and_embeddings_by_weight(weight: float) -> None:
 
 
 def test_clear_failures_come_before_equally_typical_close_calls() -> None:
-    members = unit_rows(np.array([[1, 0.1], [1, 0.1], [1, -0.2]], np.float32))
+    members = unit_or_zero(np.array([[1, 0.1], [1, 0.1], [1, -0.2]], np.float32))
     assert typical_first(members, np.array([0.45, 0.01, 0.01])).tolist() == [1, 2, 0]
 
 
@@ -79,14 +79,14 @@ def test_few_failures_are_cut_more_coarsely(failures: int, groups: int) -> None:
     causes, kinds = np.eye(15)[:3], np.eye(15)[3:]
     kind = np.arange(failures) % 12
     centres = causes[kind // 4] + 0.6 * kinds[kind]
-    features = unit_rows(centres + random.normal(0, 0.2, (failures, 15))).astype(np.float32)
+    features = unit_or_zero(centres + random.normal(0, 0.2, (failures, 15))).astype(np.float32)
     found = communities(features, ModeSettings(resolution=3.0, neighbours=40))
     assert abs(found.max() + 1 - groups) <= 1
 
 
 @given(matrices)
 def test_cohesion_is_the_mean_cosine_of_pairs(vectors: np.ndarray) -> None:
-    members = unit_rows(vectors)
+    members = unit_or_zero(vectors)
     cosines = members.astype(np.float64) @ members.T
     pairs = cosines[~np.eye(len(members), dtype=bool)]
     assert cohesion(members) == pytest.approx(pairs.mean(), abs=1e-5)
