@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from ..errors import DataError
 from .base import ImageDataset, RowIndex
 from .columns import ID, build_row_index, require_column
+from .delimited import DELIMITERS, read_delimited
 from .files import file_size, read_image_file
 from .hf_schema import declared_class_names
 from .labels import Labels
-
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 class ManifestDataset(ImageDataset):
@@ -63,36 +61,7 @@ def _read_manifest(file: Path, text_columns: Iterable[str]) -> tuple[pa.Table, d
             return pq.read_table(file), {}
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{file} is not a readable parquet file: {error}") from error
-    malformed: dict[str, str] = {}
-
-    def note(row: pa_csv.InvalidRow) -> str:
-        malformed[f"line {row.number}"] = (
-            f"line {row.number} has {row.actual_columns} values, "
-            f"the header has {row.expected_columns}"
-        )
-        return "skip"
-
-    try:
-        table = pa_csv.read_csv(
-            file,
-            # One thread, since only then do malformed lines come with their number.
-            read_options=pa_csv.ReadOptions(use_threads=False),
-            parse_options=pa_csv.ParseOptions(
-                delimiter=DELIMITERS[file.suffix.lower()],
-                newlines_in_values=True,
-                invalid_row_handler=note,
-            ),
-            # Labels and ids stay text as written: "007" is a name, not the number 7.
-            convert_options=pa_csv.ConvertOptions(
-                column_types={name: pa.string() for name in text_columns},
-                null_values=["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file} cannot be read as a table: {error}") from error
-    return table, malformed
+    return read_delimited(file, text_columns)
 
 
 def _append_malformed(index: RowIndex, malformed: dict[str, str]) -> RowIndex:

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError
 from .base import DatasetOptions, ImageDataset
+from .delimited import DELIMITERS
 from .embedded import EmbeddedDataset
 from .folder import FolderDataset
 from .hf_schema import is_image_type
 from .hugging_face import HuggingFaceDataset
-from .manifest_file import DELIMITERS, ManifestDataset
+from .manifest_file import ManifestDataset
 from .naming import natural_key
 from .streamed import StreamedDataset
 from .tar import TarDataset, find_shards

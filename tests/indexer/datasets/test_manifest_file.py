@@ -132,6 +132,26 @@ def test_a_manifest_without_readable_rows_is_an_error(tmp_path, content):
         open_dataset(tmp_path / "set.csv")
 
 
+UMLAUT = "path,label,nöte\na.png,cat,x\n"
+ACCENT = "path,label,note\na.png,cat,x\nb.png,dog,café\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (UMLAUT.encode("utf-16"), "it is UTF-16"),
+        (b"\xfe\xff" + UMLAUT.encode("utf-16-be"), "it is UTF-16"),
+        (UMLAUT.encode("latin-1"), "line 1"),
+        (ACCENT.encode("latin-1"), "line 3"),
+    ],
+)
+def test_another_encoding_than_utf_8_is_refused(tmp_path, content, found):
+    (tmp_path / "set.csv").write_bytes(content)
+
+    with pytest.raises(DataError, match=rf"set\.csv is not UTF-8 \({found}\): save it as UTF-8"):
+        open_dataset(tmp_path / "set.csv")
+
+
 def test_a_parquet_manifest_keeps_its_types(tmp_path):
     table = pa.table(
         {

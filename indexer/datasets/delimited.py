@@ -1,0 +1,65 @@
+"""Text files of one row a line: CSV and TSV."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from ..errors import DataError
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_delimited(file: Path, text_columns: Iterable[str]) -> tuple[pa.Table, dict[str, str]]:
+    """Return the table of a text file, and the reason by id for lines that do not parse.
+
+    Args:
+        file: a file with one of the suffixes of `DELIMITERS`.
+        text_columns: columns that stay text as written: "007" is a name, not the number 7.
+
+    Raises:
+        DataError: it cannot be read, is not UTF-8, or has no header.
+    """
+    malformed: dict[str, str] = {}
+
+    def note(row: pa_csv.InvalidRow) -> str:
+        malformed[f"line {row.number}"] = (
+            f"line {row.number} has {row.actual_columns} values, "
+            f"the header has {row.expected_columns}"
+        )
+        return "skip"
+
+    try:
+        data = file.read_bytes()
+        _require_utf_8(data, file)
+        table = pa_csv.read_csv(
+            pa.BufferReader(data),
+            # One thread, since only then do malformed lines come with their number.
+            read_options=pa_csv.ReadOptions(use_threads=False),
+            parse_options=pa_csv.ParseOptions(
+                delimiter=DELIMITERS[file.suffix.lower()],
+                newlines_in_values=True,
+                invalid_row_handler=note,
+            ),
+            convert_options=pa_csv.ConvertOptions(
+                column_types={name: pa.string() for name in text_columns},
+                null_values=["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file} cannot be read as a table: {error}") from error
+    return table, malformed
+
+
+def _require_utf_8(data: bytes, file: Path) -> None:
+    """Refuse other encodings: arrow takes their text for binary, or stops at the header."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        found = "it is UTF-16" if data.startswith(UTF_16_MARKS) else f"line {line}"
+        raise DataError(f"{file} is not UTF-8 ({found}): save it as UTF-8") from error
