@@ -41,6 +41,7 @@ class IndexReport:
         status: "indexed", "continued", "added", or "unchanged" where all was there already.
         samples: samples of the index.
         rejected: rows of this data set that could not be used; the `rejects` table has them.
+        left_out: columns of this data set that are not kept: lists, structs, bytes.
         profiled: images that went through the model in this run.
         accuracy: share of correct predictions over the index.
         units: F, length of a profile.
@@ -53,6 +54,7 @@ class IndexReport:
     status: str
     samples: int
     rejected: int
+    left_out: tuple[str, ...]
     profiled: int
     accuracy: float
     units: int
@@ -83,7 +85,7 @@ def index_dataset(
         DataError: no image can be used.
         StoreError: the disk is full or fails; what was done is kept.
     """
-    clock = _Clock()
+    clock = _Clock(dataset)
     job = Job.plan(dataset, loaded, settings or IndexSettings())
     store = Store.create(db)
     with store.writer():
@@ -128,7 +130,7 @@ def add_dataset(
     Raises:
         StoreError, IncompatibleIndexError, LockedError, DataError: as in `index_dataset`.
     """
-    clock = _Clock()
+    clock = _Clock(dataset)
     store = Store.open(db)
     with store.writer():
         manifest, spool = store.manifest, Spool(store.path)
@@ -229,9 +231,10 @@ def _require_same_columns(table: pa.Schema, metadata: pa.Schema) -> None:
 
 
 class _Clock:
-    """Measures a run, and reports it."""
+    """Measures a run over a data set, and reports it."""
 
-    def __init__(self) -> None:
+    def __init__(self, dataset: ImageDataset) -> None:
+        self._dataset = dataset
         self._started, self._synced = time.perf_counter(), COST.seconds
 
     def report(
@@ -251,6 +254,7 @@ class _Clock:
             status=status,
             samples=samples,
             rejected=sum(number == source for number in sources),
+            left_out=self._dataset.left_out,
             profiled=profiled,
             accuracy=store.count("correct") / max(samples, 1),
             units=len(manifest.layout),

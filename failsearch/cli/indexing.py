@@ -204,6 +204,11 @@ def _show(report: "IndexReport", as_json: bool) -> None:
             f"{report.profiled} profiled in {report.seconds:.1f} s{rate}.",
             markup=False,
         )
+        if report.left_out:
+            console.print(
+                f"Columns not kept, since no filter could use them: {', '.join(report.left_out)}.",
+                markup=False,
+            )
         if report.engine == "reference":
             console.print("The slow reference engine was used; see the note above.")
         if report.rejected:

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar
@@ -84,6 +84,7 @@ class RowIndex:
         labels: N labels with the names of their classes.
         metadata: N rows of `meta_` columns.
         errors: reason by row, for the rows that cannot be used.
+        left_out: columns of the data that `metadata` cannot hold.
     """
 
     ids: list[str]
@@ -91,6 +92,7 @@ class RowIndex:
     labels: Labels
     metadata: pa.Table
     errors: Mapping[int, str]
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {len(self.ids), len(self.refs), len(self.labels), self.metadata.num_rows}
@@ -105,6 +107,7 @@ class RowIndex:
         labels: Labels,
         metadata: pa.Table | None = None,
         errors: Mapping[int, str] | None = None,
+        left_out: Sequence[str] = (),
     ) -> "RowIndex":
         """Collect the columns; a row takes the first of its own, label's and duplicate's error."""
         if metadata is None or not metadata.num_columns:
@@ -113,7 +116,7 @@ class RowIndex:
         found = duplicate_errors(ids)
         found.update(labels.errors)
         found.update(errors or {})
-        return cls(ids, refs, labels, metadata, found)
+        return cls(ids, refs, labels, metadata, found, tuple(left_out))
 
 
 class ImageDataset(ABC):
@@ -192,6 +195,11 @@ class ImageDataset(ABC):
     def metadata_schema(self) -> pa.Schema:
         """Schema of the columns that `Row.metadata` holds, prefixed with `meta_`."""
         return self._index.metadata.schema
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of the columns that are not kept, since no filter could use them."""
+        return self._index.left_out
 
     @cached_property
     def fingerprint(self) -> str:

@@ -23,6 +23,7 @@ def build_row_index(
     class_names: Sequence[str] | None,
     positional: bool,
     source: str,
+    left_out: Sequence[str] = (),
 ) -> RowIndex:
     """Return the rows of a table.
 
@@ -33,6 +34,7 @@ def build_row_index(
         class_names: the data set's own list of classes, where its schema holds one.
         positional: references are row numbers; otherwise they are the paths.
         source: what the table was read from, for messages.
+        left_out: columns of the source that the table is without.
 
     Raises:
         DataError: the table has no rows, or lacks a column that was asked for.
@@ -50,7 +52,8 @@ def build_row_index(
     used = {options.label_column, options.id_column or ID}
     if ids == list(paths) or not positional:
         used.add(options.path_column)
-    return RowIndex.build(ids, refs, labels, _metadata(table, used), errors)
+    metadata, unfit = _metadata(table, used)
+    return RowIndex.build(ids, refs, labels, metadata, errors, [*unfit, *left_out])
 
 
 def require_column(names: Sequence[str], column: str, option: str, source: str) -> None:
@@ -83,19 +86,18 @@ def _ids(
     return [str(row) for row in range(len(paths))], {}
 
 
-def _metadata(table: pa.Table, used: set[str]) -> pa.Table:
+def _metadata(table: pa.Table, used: set[str]) -> tuple[pa.Table, list[str]]:
     """Return the scalar columns not used otherwise, under SQL-safe names with the prefix.
 
-    Nested and binary columns are left out: no filter can use them.
+    Nested and binary columns are left out and named: no filter can use them.
     """
-    columns: dict[str, pa.ChunkedArray] = {}
-    for name in table.column_names:
-        if name not in used and (column := _storable(table[name])) is not None:
-            columns[name] = column
+    found = {name: _storable(table[name]) for name in table.column_names if name not in used}
+    columns = {name: column for name, column in found.items() if column is not None}
+    unfit = [name for name in found if name not in columns]
     names = column_names(columns, METADATA_PREFIX)
     if not names:
-        return table.select([]).replace_schema_metadata()
-    return pa.table(dict(zip(names, columns.values(), strict=True)))
+        return table.select([]).replace_schema_metadata(), unfit
+    return pa.table(dict(zip(names, columns.values(), strict=True))), unfit
 
 
 def _storable(column: pa.ChunkedArray) -> pa.ChunkedArray | None:

@@ -54,6 +54,7 @@ class EmbeddedDataset(ImageDataset):
             class_names=declared_class_names(schema, options.label_column),
             positional=True,
             source=self.spec,
+            left_out=[name for name in schema.names if name not in (*light, column)],
         )
 
     def _fingerprint_parts(self) -> Iterable[str]:

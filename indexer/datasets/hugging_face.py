@@ -79,6 +79,7 @@ class HuggingFaceDataset(ImageDataset):
             class_names=getattr(dataset.features.get(options.label_column), "names", None),
             positional=True,
             source=self.spec,
+            left_out=[name for name in schema.names if name not in (*light, self._column)],
         )
 
     def _fingerprint_parts(self) -> Iterable[str]:

@@ -81,4 +81,5 @@ def _append_malformed(index: RowIndex, malformed: dict[str, str]) -> RowIndex:
         ),
         metadata=metadata,
         errors={**index.errors, **{rows + i: why for i, why in enumerate(malformed.values())}},
+        left_out=index.left_out,
     )

@@ -206,3 +206,15 @@ def test_the_real_file_opens():
     row = next(dataset.rows(9_999))
     assert row.id.partition("/")[0] == row.label_name
     assert isinstance(dataset.read(row.ref), bytes)
+
+
+def test_columns_that_cannot_be_kept_are_named(tmp_path):
+    rows = rows_of(3)
+    file = write_embedded(tmp_path / "set.parquet", rows)
+    table = pq.read_table(file).append_column("mask", pa.array([b"1", b"2", b"3"]))
+    pq.write_table(table.append_column("boxes", pa.array([[1], [2], []])), file)
+
+    dataset = open_dataset(file)
+
+    assert dataset.metadata_schema.names == []
+    assert dataset.left_out == ("boxes", "mask")

@@ -168,6 +168,7 @@ def test_a_parquet_manifest_keeps_its_types(tmp_path):
 
     assert dataset.kind == "manifest"
     assert dataset.metadata_schema.names == ["meta_when", "meta_note"]
+    assert dataset.left_out == ("tags",)
     assert [row.label_name for row in dataset.rows()] == ["cat", "dog"]
 
 
