@@ -26,8 +26,7 @@ def read_delimited(file: Path, text_columns: Iterable[str]) -> tuple[pa.Table, d
 
     def note(row: pa_csv.InvalidRow) -> str:
         malformed[f"line {row.number}"] = (
-            f"line {row.number} has {row.actual_columns} values, "
-            f"the header has {row.expected_columns}"
+            f"{row.actual_columns} values, the header has {row.expected_columns}"
         )
         return "skip"
 

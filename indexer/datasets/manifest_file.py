@@ -27,6 +27,10 @@ class ManifestDataset(ImageDataset):
         file = Path(self.spec)
         table, malformed = _read_manifest(file, self._text_columns)
         require_column(table.column_names, self.options.path_column, "--path-column", str(file))
+        if malformed and not table.num_rows:
+            line, reason = next(iter(malformed.items()))
+            lines = "1 line" if len(malformed) == 1 else f"{len(malformed)} lines"
+            raise DataError(f"{file} has {lines}, none usable; {line} has {reason}")
         paths = [None if v is None else str(v) for v in table[self.options.path_column].to_pylist()]
         index = build_row_index(
             table,

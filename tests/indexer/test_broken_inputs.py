@@ -124,8 +124,8 @@ def test_broken_images_are_named_rejects(tmp_path, form, case):
         (",dog,b", "no path"),
         ("folder.png,dog,b", "not a regular file"),
         ("c.png,dog,a", "duplicate id 'a'"),
-        ("c.png,dog", "has 2 values, the header has 3"),
-        ("c.png,dog,b,surplus", "has 4 values, the header has 3"),
+        ("c.png,dog", "2 values, the header has 3"),
+        ("c.png,dog,b,surplus", "4 values, the header has 3"),
         ('"it\'s 日本"".png",dog,b', None),
     ],
 )

@@ -111,9 +111,16 @@ def test_a_malformed_line_is_an_error_under_its_number(tmp_path):
     assert [(row.id, row.error) for row in rows] == [
         ("a.png", None),
         ("c.png", None),
-        ("line 3", "line 3 has 2 values, the header has 3"),
+        ("line 3", "2 values, the header has 3"),
     ]
     assert rows[1].metadata == {"meta_score": 2}
+
+
+def test_lines_that_are_all_malformed_are_counted_with_the_first_reason(tmp_path):
+    file = write(tmp_path, "path,label\na.png,cat,\nb.png,dog,\n")
+
+    with pytest.raises(DataError, match=r"2 lines, none usable; line 2 has 3 values, the header"):
+        open_dataset(file)
 
 
 def test_a_byte_order_mark_and_a_tab_are_understood(tmp_path):
