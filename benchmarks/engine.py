@@ -150,12 +150,20 @@ def _allocation(keep: bool) -> AbstractContextManager[None]:
 
 
 def measure(
-    subject: Subject, threads: int, rounds: int, peers: list[str], few: int, keep: bool
+    subject: Subject,
+    threads: int,
+    rounds: int,
+    peers: list[str],
+    few: int,
+    keep: bool,
+    last_only: bool,
 ) -> Figures:
     """Measure everything about one model."""
     model = subject.build()
     images, labels = subject.data()
     own = own_ways(model, subject.units)
+    if last_only:
+        own = {name: own[name] for name in (*PLAIN, *FINALS)}
     others, failures = peer_ways(subject, peers)
     count = dict.fromkeys(own, subject.batch) | {
         name: FEW_IMAGES.get((subject.model, name), PEER_IMAGES[name]) for name in others
@@ -259,6 +267,9 @@ def main() -> None:
     parser.add_argument(
         "--keep-memory", action="store_true", help="free memory as `failsearch index` does"
     )
+    parser.add_argument(
+        "--last-only", action="store_true", help="of our engine, only the last of its steps"
+    )
     parser.add_argument("--table", action="store_true", help="only write the page anew")
     parser.add_argument("--only-memory", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -283,6 +294,7 @@ def main() -> None:
             peers,
             options.peer_rounds,
             options.keep_memory,
+            options.last_only,
         )
         record(options.out, figures)
         print(json.dumps({"model": subjects[0].name, **figures["ratios"]}), file=sys.stderr)

@@ -81,7 +81,8 @@ image take 100 MB). Goals in brackets.
 {machine["processor"]} (Zen 4), {machine["cores"]} cores, kernels for {machine["kernels"]}, idle
 otherwise; {versions}.
 
-The rows of the engine are the steps of its way, the default last:
+The engine and the second plain step get the model in channels_last, as `load_model` gives it. The
+rows of the engine are the steps of its way, the default last:
 
 - *Row sums in pure torch*: each layer's input and output gradient become the row sums of the
   per-sample weight gradients, which are not kept. Those of a depthwise layer of many taps are a
@@ -99,9 +100,9 @@ The rows of the engine are the steps of its way, the default last:
   GELU, SiLU and Hardswish come with their derivatives from one pass.
 - *Folding*: BatchNorms are absorbed by the convolutions before them.
 - *Parts*: threads take parts of the batch through the whole pass, where every part uses the
-  weights often enough: of the batches here, those of resnet18@224, ConvNeXt and ViT, and without a
-  compiler, where nothing packs weights, of ResNet-50. Where half a part would do, as for ViT, there
-  are twice as many parts, one after another: that is about as fast and takes half the memory.
+  weights often enough: of the batches here, on two threads all but those of resnet18@64 and
+  MobileNet. Where half a part would do, as for ViT, on one thread too, there are twice as many
+  parts, one after another: that costs 1 to 3 % and takes half the memory.
 """
 
 
@@ -147,7 +148,7 @@ def _of_kept_memory(runs: list[Figures]) -> str:
 
 _KEPT = """### With memory kept
 
-    python -m benchmarks.engine --keep-memory    # and --threads 2
+    python -m benchmarks.engine --keep-memory --last-only --peers ""    # and --threads 2
 
 The same throughput over the plain step's where neither gives freed memory back to the system, as
 `failsearch index` has it (`indexer/allocation.py`). Most steps are faster then, a plain one, which
@@ -182,7 +183,7 @@ def _plain_rate(run: Figures) -> str:
 
 
 def _rounds(run: Figures) -> str:
-    return str(len(run["seconds"]["kernels + fold"]))
+    return str(len(run["seconds"]["kernels + parts"]))
 
 
 def _memory(way: str, run: Figures) -> str:
@@ -213,8 +214,8 @@ def _remarks_on_limits(machine: Figures, runs: list[Figures]) -> str:
 - **ResNet-50.** Its 1x1 and strided layers, most of its multiplications, have no cheaper algorithm
   and run near the processor's peak; Winograd's reaches the thirteen 3x3 layers of stride 1 only.
   Masks of ReLUs and sums of residual gradients, written along with input gradients, save little.
-  Two threads are held up where both read and write large maps. Parts of four images bring as much
-  as they cost.
+  Two threads are held up where both read and write large maps. Parts of four images bring some
+  hundredths.
 - **ConvNeXt and MobileNet**, which meet their goals or stay near them: they have no dense 3x3 layer
   of stride 1, and ConvNeXt has no BatchNorm to fold. Forward passes and input gradients are two
   thirds of the multiplications, and those of a plain step; what is gained comes from the weight
