@@ -8,17 +8,33 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from .copies import CACHE_FOLDER
+from .durability import TEMPORARY
 from .errors import FailsearchError, StoreError
 from .lance_footer import INDEX_SUFFIX, short_files
-from .manifest import Manifest
+from .lock import LOCK_FILE
+from .manifest import MANIFEST_FILE, Manifest
 from .progress import Progress, Tracker, silent
-from .schema import EMBEDDING, ID, LOGITS, PROFILE, SAMPLES, SIGNS
+from .schema import ANN_REPORT, EMBEDDING, ID, LOGITS, PROFILE, REPAIRS, SAMPLES, SIGNS
 from .spool import SPOOL_FOLDER
 from .statistics import SMALLEST_DEVIATION, Statistics
-from .store import Store
-from .versions import SET_ASIDE_FOLDER, orphans, read_acknowledged, table_folder, table_names
+from .store import STATISTICS_FILE, Store
+from .versions import (
+    ACKNOWLEDGED_FILE,
+    SET_ASIDE_FOLDER,
+    orphans,
+    read_acknowledged,
+    table_folder,
+    table_names,
+)
 
 READ_ROWS = 512
+NAMED = 5
+"""Foreign files and folders that are named."""
+_OWN = {
+    *(MANIFEST_FILE, STATISTICS_FILE, ACKNOWLEDGED_FILE, LOCK_FILE, ANN_REPORT),
+    *(SPOOL_FOLDER, SET_ASIDE_FOLDER, CACHE_FOLDER, REPAIRS),
+}
 _COLUMNS = (ID, "source", "label", "prediction", "correct", SIGNS, PROFILE)
 _UNREADABLE = (RuntimeError, ValueError, OSError, FailsearchError)
 """What reading a damaged table raises."""
@@ -112,7 +128,7 @@ def _findings(store: Store, tracker: Tracker) -> Iterator[Finding]:
         yield from _check_rows(sums, manifest)
         if statistics is not None:
             yield _check_statistics(sums, manifest, statistics)
-    yield _check_orphans(store.path)
+    yield _check_leftovers(store.path)
 
 
 def _check_tables(store: Store, tracker: Tracker) -> Iterator[Finding]:
@@ -240,14 +256,23 @@ def _check_statistics(sums: _Sums, manifest: Manifest, statistics: Statistics) -
     )
 
 
-def _check_orphans(database: Path) -> Finding:
+def _check_leftovers(database: Path) -> Finding:
     found = [path for name in table_names(database) for path in orphans(database, name)]
     found += list(database.glob(f"{SET_ASIDE_FOLDER}/*"))
     size = sum(path.stat().st_size for path in found)
-    parts = []
+    parts, foreign = [], _foreign(database)
     if found:
         parts.append(f"{len(found)} files ({size / 2**20:.1f} MiB) that nothing refers to")
     if (database / SPOOL_FOLDER).exists():
         parts.append("an interrupted `failsearch add` that waits to be repeated")
-    detail = "; ".join(parts)
-    return Finding("leftovers", True, f"{detail}: see `failsearch compact`" if parts else "none")
+    details = [f"{'; '.join(parts)}: see `failsearch compact`"] if parts else []
+    if foreign:
+        named = ", ".join(map(repr, foreign[:NAMED])) + " …" * (len(foreign) > NAMED)
+        details.append(f"{named} not of the index: move elsewhere")
+    return Finding("leftovers", True, "; ".join(details) or "none")
+
+
+def _foreign(database: Path) -> list[str]:
+    """Return the names of what lies in an index and is not its own, sorted."""
+    names = {path.name for path in database.iterdir()} - _OWN
+    return sorted(name for name in names if not name.endswith((".lance", TEMPORARY)))

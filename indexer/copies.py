@@ -14,7 +14,8 @@ import pyarrow as pa
 from .durability import write_derived
 from .versions import newest_manifest, table_folder, version_key
 
-FOLDER = Path("cache", "tables")
+CACHE_FOLDER = "cache"
+FOLDER = Path(CACHE_FOLDER, "tables")
 
 
 def read_through_copy(database: Path, name: str, read: Callable[[], pa.Table]) -> pa.Table | None:

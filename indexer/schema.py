@@ -16,6 +16,9 @@ REPAIRS = "repairs"
 FINDINGS = "findings"
 DECISIONS = "decisions"
 
+ANN_REPORT = "ann.json"
+"""File beside the tables: what was measured of the approximate index."""
+
 ID = "id"
 PROFILE = "profile"
 SIGNS = "signs"

@@ -22,7 +22,7 @@ from indexer.durability import replace_file
 from indexer.errors import SettingError, StoreError
 from indexer.nearest import NearestRows
 from indexer.progress import Progress, Tracker, silent
-from indexer.schema import ID, METRIC, PROFILE, SAMPLES
+from indexer.schema import ANN_REPORT, ID, METRIC, PROFILE, SAMPLES
 from indexer.store import Store
 
 from . import topk
@@ -34,7 +34,6 @@ from .snapshot import Among, Snapshot, snapshot
 if TYPE_CHECKING:
     from indexer.store import Table
 
-REPORT_FILE = "ann.json"
 RECALL_AT = 10
 CANDIDATES = 10
 """Candidates re-ranked per neighbour asked for."""
@@ -198,7 +197,7 @@ def open_ann(version: Snapshot) -> AnnIndex | None:
 def read_report(store: Store) -> AnnReport | None:
     """Return what was measured after the last build; None without one."""
     try:
-        document = json.loads((store.path / REPORT_FILE).read_text(encoding="utf-8"))
+        document = json.loads((store.path / ANN_REPORT).read_text(encoding="utf-8"))
         return AnnReport(**document)
     except (OSError, ValueError, TypeError):
         return None
@@ -235,7 +234,7 @@ def build_ann(
     if found is None:
         raise StoreError(f"the database did not keep the index of {store.path}")
     report = _measured(store, found, partitions, seconds, progress)
-    with store.writer(), replace_file(store.path / REPORT_FILE) as file:
+    with store.writer(), replace_file(store.path / ANN_REPORT) as file:
         file.write(json.dumps(asdict(report), indent=1).encode())
     return report
 

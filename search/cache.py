@@ -11,13 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from indexer.copies import CACHE_FOLDER
 from indexer.durability import write_derived
 from indexer.errors import AbsentError
 from indexer.schema import SAMPLES
 from indexer.store import Store
 from indexer.versions import newest_manifest, table_folder, version_key
-
-FOLDER = "cache"
 
 
 def version_manifest(store: Store) -> Path:
@@ -34,7 +33,7 @@ def version_manifest(store: Store) -> Path:
 
 def version_folder(store: Store, manifest: Path) -> Path:
     """Return the cache folder of the version with this manifest; it need not exist."""
-    return store.path / FOLDER / version_key(manifest)
+    return store.path / CACHE_FOLDER / version_key(manifest)
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> bool:
@@ -53,7 +52,7 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> bool:
 
 def clear(store: Store) -> int:
     """Remove all cached files and return the bytes freed."""
-    folder = store.path / FOLDER
+    folder = store.path / CACHE_FOLDER
     freed = size(store)
     shutil.rmtree(folder, ignore_errors=True)
     return freed
@@ -61,7 +60,9 @@ def clear(store: Store) -> int:
 
 def size(store: Store) -> int:
     """Return the bytes of all cached files."""
-    return sum(path.stat().st_size for path in (store.path / FOLDER).rglob("*") if path.is_file())
+    return sum(
+        path.stat().st_size for path in (store.path / CACHE_FOLDER).rglob("*") if path.is_file()
+    )
 
 
 def _remove_older(folder: Path) -> None:

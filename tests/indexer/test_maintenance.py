@@ -233,3 +233,19 @@ def test_the_lock_of_a_killed_writer_is_free_again(tmp_path: Path) -> None:
         holder.kill()
     store.write_table("modes", pa.table({"id": ["a"]}))
     assert len(store.read_table("modes") or ()) == 1
+
+
+def test_what_is_not_of_the_index_is_named(indexed: Path) -> None:
+    for name in ("cache", "repairs", "cat as dog"):
+        (indexed / name).mkdir(exist_ok=True)
+    for name in ("ann.json", "x.csv", "manifest.json.partial"):
+        (indexed / name).touch()
+    report = check_database(indexed)
+    detail = report.findings[-1].detail
+    assert detail == "'cat as dog', 'x.csv' not of the index: move elsewhere"
+    for number in range(9):
+        (indexed / f"{number}.csv").touch()
+    detail = check_database(indexed).findings[-1].detail
+    assert (
+        detail == "'0.csv', '1.csv', '2.csv', '3.csv', '4.csv' … not of the index: move elsewhere"
+    )
