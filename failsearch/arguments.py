@@ -8,6 +8,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+import pyarrow as pa
 
 from indexer.errors import SettingError
 from search.results import Sample
@@ -31,11 +32,12 @@ def ids_of(samples: str | Sample | Iterable[str | Sample], name: str = "samples"
     Raises:
         SettingError: something else was given.
     """
-    if isinstance(samples, str | Sample) or not isinstance(samples, Iterable):
-        samples = [samples]
+    given: Any = samples
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        given = [given]
     ids = []
-    for item in samples:
-        value = item.as_py() if hasattr(item, "as_py") else item  # a scalar of pyarrow
+    for item in given:
+        value = item.as_py() if isinstance(item, pa.Scalar) else item
         if not isinstance(value, str | Sample):
             raise SettingError(f"{name} takes ids or samples, one or several, not {item!r}")
         ids.append(value.id if isinstance(value, Sample) else str(value))

@@ -110,10 +110,16 @@ class Index(Modes, Repairs):
         return list_samples(self.store, **checked(list_samples, asked))
 
     def export(self, listing: Listing, path: str | Path) -> int:
-        """Write a listing to .csv, .parquet, .arrow or .jsonl, or its images to a folder."""
-        from search.export import FORMATS, export, export_folders
+        """Write a listing to .csv, .parquet, .arrow or .jsonl, or its images to a folder.
+
+        Raises:
+            SettingError: the path has another suffix, cannot be written or lies in an index.
+        """
+        from search.destination import FORMATS, check_export
+        from search.export import export, export_folders
 
         path = Path(path)
+        check_export(path, folders=True)
         if path.suffix.lower() in FORMATS:
             return export(listing, path)
         return export_folders(listing, path, self._image_reader())
@@ -121,16 +127,22 @@ class Index(Modes, Repairs):
     def export_fiftyone(self, folder: str | Path) -> int:
         """Write the failures as a data set for FiftyOne; see `search.audit.fiftyone`."""
         from search.audit.fiftyone import export_fiftyone
+        from search.destination import check_folder
 
-        return export_fiftyone(self.store, Path(folder), self._image_reader())
+        folder = Path(folder)
+        check_folder(folder)
+        return export_fiftyone(self.store, folder, self._image_reader())
 
     def export_atlas(self, path: str | Path) -> int:
         """Write the failures as parquet for Embedding Atlas; see `search.audit.exchange`."""
         from search.audit.exchange import atlas_table
+        from search.destination import check_file
         from search.export import write_table
 
+        path = Path(path)
+        check_file(path, ".parquet")
         table = atlas_table(self.store)
-        write_table(table, Path(path), "parquet")
+        write_table(table, path)
         return len(table)
 
     def _image_reader(self) -> ReadImage:
@@ -250,6 +262,7 @@ class Index(Modes, Repairs):
         against: str | Path | Index | None = None,
         relabel: bool = False,
         deep: bool = False,
+        forget: bool = False,
         device: str = "auto",
         progress: Progress = silent,
         **settings: Any,
@@ -261,6 +274,9 @@ class Index(Modes, Repairs):
             relabel: profile label suspects under the suggested label too, which takes the model.
             deep: show the model altered copies of label suspects, which finds more wrong labels
                 among those that it was trained on; see `failsearch.altered`.
+            forget: go deep, then train a copy of the model on all samples but the most suspicious
+                and ask it about these, which finds still more, if the model was trained on this
+                data; see `failsearch.forgotten`.
             device: where the model runs.
             progress: shows which kind is being looked for.
             settings: kinds, top and more, see `search.audit.settings.AuditSettings`.
@@ -284,17 +300,22 @@ class Index(Modes, Repairs):
             from .query import SampleRelabeler
 
             profiler = SampleRelabeler(self.store, resolve_device(device))
-        look_again = None
-        if deep:
+        look_again = forgetting = None
+        if deep or forget:
             from .altered import SecondLook
 
             look_again = SecondLook(self.store, resolve_device(device), progress)
+        if forget:
+            from .forgotten import Forgetting
+
+            forgetting = Forgetting(self.store, resolve_device(device), progress)
         return audit(
             self.store,
             chosen,
             against=None if against is None else against.store,
             relabel=profiler,
             look_again=look_again,
+            forget=forgetting,
             read_image=self._image_reader() if IMAGES in chosen.kinds else None,
             progress=progress,
         )

@@ -14,14 +14,13 @@ import pyarrow as pa
 from indexer.durability import disk_errors, replace_file
 from indexer.errors import SettingError
 
+from .destination import FORMATS, NAME_IT
 from .listing import Listing
 from .results import Sample, plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = {".csv": "csv", ".parquet": "parquet", ".arrow": "arrow", ".jsonl": "jsonl"}
-NAME_IT = "name it .csv, .parquet, .arrow or .jsonl"
 _SIGNATURES = (
     (b"\xff\xd8\xff", ".jpg"),
     (b"\x89PNG", ".png"),

@@ -6,13 +6,14 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from indexer.errors import SettingError
+from search.destination import check_export as check_export
+from search.destination import check_file as check_file
+from search.destination import check_folder as check_folder
 
 PIPED_WIDTH = 10_000
 
@@ -86,61 +87,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def check_export(path: Path, *, folders: bool = False) -> None:
-    """Refuse a file of samples that could not be written, before the work for it is done.
-
-    Args:
-        path: .csv, .parquet, .arrow or .jsonl.
-        folders: whether it may be a folder as well.
-
-    Raises:
-        SettingError: says what is wrong with the path.
-    """
-    from search.export import FORMATS, NAME_IT
-
-    if path == Path():
-        raise SettingError("the file to write has no name: give one")
-    if path.suffix.lower() in FORMATS:
-        check_file(path)
-    elif not folders or (path.suffix and not path.is_dir()):
-        raise SettingError(f"cannot tell the format of {path}: {NAME_IT}")
-
-
-def check_file(path: Path, suffix: str | None = None) -> None:
-    """Refuse a file that could not be written, before the work for it is done.
-
-    Args:
-        path: the file.
-        suffix: what its name must end with; None leaves that open.
-
-    Raises:
-        SettingError: says what is wrong with the path.
-    """
-    if path.is_dir():
-        raise SettingError(f"{path} is a folder: name a file in it")
-    if not path.parent.is_dir():
-        raise SettingError(f"cannot write {path}: {path.parent} is no folder")
-    _require_access(path if path.exists() else path.parent, path)
-    if suffix is not None and path.suffix.lower() != suffix:
-        raise SettingError(f"{path} should end in {suffix}: name it so")
-
-
-def check_folder(path: Path) -> None:
-    """Refuse a folder that could not be made, before the work for it is done.
-
-    Raises:
-        SettingError: the path, or one that it lies in, is a file or read-only.
-    """
-    for place in (path, *path.parents):
-        if place.exists():
-            if not place.is_dir():
-                raise SettingError(f"cannot write to {path}: {place} is a file, not a folder")
-            _require_access(place, path)
-            return
-
-
-def _require_access(place: Path, path: Path) -> None:
-    if not os.access(place, os.W_OK):
-        raise SettingError(f"cannot write {path}: {place} is read-only, choose another place")

@@ -65,6 +65,9 @@ MISTAKES = {
     "tables into no folder": ("repair", "table", "--markdown", "{tmp}/no/x.md", "--db", "{db}"),
     "an export without a name": ("failures", "--export", "", "--db", "{db}"),
     "an export of no known format": ("failures", "--export", "{tmp}/x.xlsx", "--db", "{db}"),
+    "an export into an index": ("failures", "--export", "{db}", "--db", "{db}"),
+    "FiftyOne into an index": ("audit", "--fiftyone", "{db}", "--db", "{db}"),
+    "a montage into an index": ("modes", "--montage", "{db}/modes.png", "--db", "{db}"),
     "an export into no folder": ("failures", "--export", "{tmp}/no/x.csv", "--db", "{db}"),
     "a report into no folder": ("report", "{tmp}/no/x.html", "--db", "{db}"),
     "patched weights of no known format": (

@@ -1,6 +1,7 @@
 """The Python API: what it accepts beside the plainest form, and what it says of the rest."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,3 +129,32 @@ def test_numbers_of_numpy_are_numbers(own_index: Any) -> None:
     report = own_index.find_modes(min_size=np.int64(3), resolution=np.float32(5))
     assert own_index.modes == report
     assert len(own_index.failures(limit=np.int32(1))) == 1
+
+
+def test_exports_of_no_known_form_are_refused(index: Index, tmp_path: Path) -> None:
+    listing = index.failures(limit=1)
+    with pytest.raises(SettingError, match="cannot tell the format"):
+        index.export(listing, tmp_path / "x.foo")
+    with pytest.raises(SettingError, match="should end in"):
+        index.export_atlas(tmp_path / "a.txt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_exported_into_an_index(own_index: Index) -> None:
+    db, listing = own_index.path, own_index.failures(limit=1)
+    before = sorted(db.iterdir())
+    for export in (
+        lambda: own_index.export(listing, db),
+        lambda: own_index.export(listing, db / "images"),
+        lambda: own_index.export(listing, db / "x.csv"),
+        lambda: own_index.export_fiftyone(db),
+        lambda: own_index.export_atlas(db / "a.parquet"),
+    ):
+        with pytest.raises(SettingError, match="is an index, choose another place"):
+            export()
+    assert sorted(db.iterdir()) == before
+
+
+def test_a_manifest_alone_is_no_index(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    assert index.export(index.failures(limit=1), tmp_path / "x.csv") == 1
