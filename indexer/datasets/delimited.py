@@ -1,6 +1,6 @@
 """Text files of one row a line: CSV and TSV."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,12 +12,13 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_delimited(file: Path, text_columns: Iterable[str]) -> tuple[pa.Table, dict[str, str]]:
+def read_delimited(file: Path, text_columns: Collection[str]) -> tuple[pa.Table, dict[str, str]]:
     """Return the table of a text file, and the reason by id for lines that do not parse.
 
     Args:
         file: a file with one of the suffixes of `DELIMITERS`.
-        text_columns: columns that stay text as written: "007" is a name, not the number 7.
+        text_columns: columns that matter most; they tell which delimiter the file has, and stay
+            text as written: "007" is a name, not the number 7.
 
     Raises:
         DataError: it cannot be read, is not UTF-8, or has no header.
@@ -38,7 +39,7 @@ def read_delimited(file: Path, text_columns: Iterable[str]) -> tuple[pa.Table, d
             # One thread, since only then do malformed lines come with their number.
             read_options=pa_csv.ReadOptions(use_threads=False),
             parse_options=pa_csv.ParseOptions(
-                delimiter=DELIMITERS[file.suffix.lower()],
+                delimiter=_delimiter(data, file, text_columns),
                 newlines_in_values=True,
                 invalid_row_handler=note,
             ),
@@ -52,6 +53,20 @@ def read_delimited(file: Path, text_columns: Iterable[str]) -> tuple[pa.Table, d
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file} cannot be read as a table: {error}") from error
     return table, malformed
+
+
+def _delimiter(data: bytes, file: Path, wanted: Collection[str]) -> str:
+    """Return what gives most of the columns wanted, then most columns, then what the suffix says.
+
+    Where the comma is the decimal mark, spreadsheets write semicolons into a CSV file.
+    """
+    header = data.partition(b"\n")[0].decode("utf-8-sig")
+
+    def gives(delimiter: str) -> tuple[int, int]:
+        names = [name.strip(' "\r') for name in header.split(delimiter)]
+        return len(set(wanted).intersection(names)), len(names)
+
+    return max((DELIMITERS[file.suffix.lower()], ";", "\t", ","), key=gives)
 
 
 def _require_utf_8(data: bytes, file: Path) -> None:

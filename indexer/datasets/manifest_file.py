@@ -1,7 +1,7 @@
 """A CSV, TSV or parquet file that lists image paths and labels."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import ClassVar
 
@@ -58,7 +58,7 @@ class ManifestDataset(ImageDataset):
         return read_image_file(Path(self.spec).parent / ref)
 
 
-def _read_manifest(file: Path, text_columns: Iterable[str]) -> tuple[pa.Table, dict[str, str]]:
+def _read_manifest(file: Path, text_columns: Collection[str]) -> tuple[pa.Table, dict[str, str]]:
     """Return the table of a manifest, and the reason by id for lines that do not parse."""
     if file.suffix.lower() not in DELIMITERS:
         try:

@@ -139,6 +139,33 @@ def test_a_manifest_without_readable_rows_is_an_error(tmp_path, content):
         open_dataset(tmp_path / "set.csv")
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_another_delimiter_is_found_by_the_columns_that_it_gives(tmp_path, delimiter):
+    lines = [("\ufeffpath", '"label"', "score, in %"), ("a, b.png", "cat", "0,5")]
+    text = "".join(delimiter.join(line) + "\r\n" for line in lines)
+    file = write(tmp_path, text)
+
+    (row,) = open_dataset(file).rows()
+
+    assert (row.ref, row.label_name, row.metadata) == (
+        "a, b.png",
+        "cat",
+        {"meta_score_in": "0,5"},
+    )
+
+
+@pytest.mark.parametrize("header", ["path;species;note", "file;species;path, old"])
+def test_a_missing_column_is_named_whatever_the_delimiter(tmp_path, header):
+    with pytest.raises(DataError, match=rf"its columns are {header.replace(';', ', ')}$"):
+        open_dataset(write(tmp_path, f"{header}\na.png;cat;x\n"))
+
+
+def test_a_comma_stays_the_delimiter_where_a_name_holds_another(tmp_path):
+    file = write(tmp_path, "path,label,a;b;c;d\na.png,cat,1\n")
+
+    assert open_dataset(file).metadata_schema.names == ["meta_a_b_c_d"]
+
+
 UMLAUT = "path,label,nöte\na.png,cat,x\n"
 ACCENT = "path,label,note\na.png,cat,x\nb.png,dog,café\n"
 
