@@ -1,5 +1,6 @@
 """The nearest neighbours of samples, of several liked samples, or of a new image's profile."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pyarrow as pa
 
-from indexer.errors import SettingError
+from indexer.errors import FilterError, SettingError
 from indexer.filters import FilterLayout
 from indexer.store import Store
 
 from .cosine import Hits, exact_search, query_block, unit_or_nan
-from .predicates import FAILURES, Filter, parse_filter, to_sql
+from .predicates import FAILURES, Filter, columns, parse_filter, to_sql
 from .products import FEW_QUERIES
 from .results import Neighbour, Sample, SearchResult, SharedFilter
 from .snapshot import Among, Snapshot, snapshot
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Method = Literal["auto", "exact", "ann"]
 SHARED_FILTERS = 5
+_OF_A_MODE = re.compile(r"\s*mode\s*[^\w\s]")
 
 LIBRARY_START_MS = 1000.0
 """What the first approximate search of a process pays for loading the database library."""
@@ -197,6 +199,12 @@ def parsed(version: Snapshot, settings: SearchSettings) -> tuple[Filter, ...]:
     """Return the filters of the settings, those given as text parsed against the index."""
     classes = version.store.manifest.classes
     schema = version.samples.schema
+    for item in settings.filters:
+        if isinstance(item, str) and _OF_A_MODE.match(item) and "mode" not in columns(schema):
+            raise FilterError(
+                f"no column 'mode' for the filter {item!r}: "
+                "`failsearch failures --mode` lists the members of a mode"
+            )
     return tuple(
         parse_filter(item, schema, classes) if isinstance(item, str) else item
         for item in settings.filters

@@ -181,8 +181,17 @@ class Snapshot:
             found = numbers(pc.fill_null(pc.index_in(wanted, value_set=known), -1), np.int32)
         unknown = np.flatnonzero(found < 0)
         if len(unknown):
-            raise UnknownSampleError(f"no sample {ids[unknown[0]]!r} in {self.store.path}")
+            raise self._unknown(ids[int(unknown[0])])
         return found.astype(np.int64)
+
+    def _unknown(self, name: str) -> UnknownSampleError:
+        from .modes import known_modes  # which look into snapshots themselves
+
+        modes = known_modes(self.store)
+        hint = ""
+        if modes is not None and any(mode.id == name for mode in modes.modes):
+            hint = f": it is a mode, see `failsearch failures --mode {name}` or `modes {name}`"
+        return UnknownSampleError(f"no sample {name!r} in {self.store.path}{hint}")
 
     def matching(self, among: Among, filters: Sequence[Filter] = ()) -> np.ndarray | None:
         """Return the positions that pass all filters, ascending; None for all samples.

@@ -94,3 +94,14 @@ def test_showing_modes_takes_no_settings(
     refused = run("modes", shown, *option, "--db", own.db)
     assert refused.code == 2
     assert f"{option[0]} is for finding modes" in refused.err
+
+
+def test_a_mode_for_a_sample_is_recognized(run: Run, own: Place) -> None:
+    assert "it is a mode" not in run("search", "m1", "--db", own.db).err
+    run("modes", "--db", own.db, "--min-size", 3)
+    refused = run("search", "m1", "--db", own.db)
+    assert refused.code == 2
+    assert "it is a mode, see `failsearch failures --mode m1` or `modes m1`" in refused.err
+    filtered = run("failures", "--filter", "mode=m1", "--db", own.db)
+    assert filtered.code == 2
+    assert "`failsearch failures --mode` lists the members" in filtered.err
