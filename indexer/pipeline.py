@@ -24,7 +24,7 @@ from .job import IndexSettings, Job, RunState
 from .manifest import Manifest, read_manifest
 from .models import LoadedModel
 from .progress import Progress, track
-from .reading import ImageReader
+from .reading import HELD_ALREADY, ImageReader
 from .schema import ID, METADATA_PREFIX, REJECTS, SAMPLES
 from .spool import Spool
 from .store import Store
@@ -41,6 +41,7 @@ class IndexReport:
         status: "indexed", "continued", "added", or "unchanged" where all was there already.
         samples: samples of the index.
         rejected: rows of this data set that could not be used; the `rejects` table has them.
+        duplicates: of them, those whose id the index held already.
         left_out: columns of this data set that are not kept: lists, structs, bytes.
         profiled: images that went through the model in this run.
         accuracy: share of correct predictions over the index.
@@ -54,6 +55,7 @@ class IndexReport:
     status: str
     samples: int
     rejected: int
+    duplicates: int
     left_out: tuple[str, ...]
     profiled: int
     accuracy: float
@@ -247,13 +249,15 @@ class _Clock:
         engine: str = "",
     ) -> IndexReport:
         rejects = store.read_table(REJECTS)
-        sources = [] if rejects is None else rejects["source"].to_pylist()
+        rows = [] if rejects is None else rejects.select(["source", "reason"]).to_pylist()
+        reasons = [row["reason"] for row in rows if row["source"] == source]
         samples = store.count()
         return IndexReport(
             path=store.path,
             status=status,
             samples=samples,
-            rejected=sum(number == source for number in sources),
+            rejected=len(reasons),
+            duplicates=reasons.count(HELD_ALREADY),
             left_out=self._dataset.left_out,
             profiled=profiled,
             accuracy=store.count("correct") / max(samples, 1),

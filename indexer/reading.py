@@ -18,6 +18,10 @@ from .transforms import Transform, in_two_steps
 LARGEST_CHUNK = 16
 """Rows that a worker takes at a time: handing over single ones costs as much as a small image."""
 
+HELD_ALREADY = (
+    "duplicate id: the index holds it already; --id-prefix tells images of several sets apart"
+)
+
 
 @dataclass(frozen=True)
 class ReadImage:
@@ -87,7 +91,7 @@ class ImageReader:
         if row.error is not None:
             raise RejectedImageError(row.error)
         if row.id in self.taken:
-            raise RejectedImageError("duplicate id: the index holds it already")
+            raise RejectedImageError(HELD_ALREADY)
         target = self.classes.target(row)
         encoded = self.dataset.read(row.ref)
         image = decode(encoded, max_pixels=self.max_pixels)

@@ -41,6 +41,14 @@ LabelColumn = Annotated[str, typer.Option(help="Column of the label.")]
 PathColumn = Annotated[str, typer.Option(help="Column of the image path.")]
 ImageColumn = Annotated[str | None, typer.Option(help="Column of embedded images.")]
 IdColumn = Annotated[str | None, typer.Option(help="Column of the sample id.")]
+IdPrefix = Annotated[
+    str,
+    typer.Option(
+        help="Put before every id, to tell apart images of several sets.",
+        metavar="TEXT",
+        show_default=False,
+    ),
+]
 Split = Annotated[str | None, typer.Option(help="Split of a named data set.")]
 Root = Annotated[Path | None, typer.Option(help="Folder of a named data set.")]
 Download = Annotated[bool, flag("--download", help="Let a named data set be fetched.")]
@@ -83,6 +91,7 @@ def index(
     path_column: PathColumn = "path",
     image_column: ImageColumn = None,
     id_column: IdColumn = None,
+    id_prefix: IdPrefix = "",
     split: Split = None,
     root: Root = None,
     download: Download = False,
@@ -120,6 +129,7 @@ def index(
             "path_column": path_column,
             "image_column": image_column,
             "id_column": id_column,
+            "id_prefix": id_prefix,
             "split": split,
             "root": root,
             "download": download,
@@ -160,6 +170,7 @@ def add(
     path_column: PathColumn = "path",
     image_column: ImageColumn = None,
     id_column: IdColumn = None,
+    id_prefix: IdPrefix = "",
     split: Split = None,
     root: Root = None,
     download: Download = False,
@@ -181,6 +192,7 @@ def add(
             "path_column": path_column,
             "image_column": image_column,
             "id_column": id_column,
+            "id_prefix": id_prefix,
             "split": split,
             "root": root,
             "download": download,
@@ -211,6 +223,11 @@ def _show(report: "IndexReport", as_json: bool) -> None:
             )
         if report.engine == "reference":
             console.print("The slow reference engine was used; see the note above.")
+        if report.duplicates:
+            console.print(
+                f"Ids that the index holds already: {report.duplicates}; --id-prefix tells images "
+                "of several sets apart."
+            )
         if report.rejected:
             console.print("`failsearch info --rejects` names the rejected rows and why.")
 

@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ class DatasetOptions:
         path_column: column with the image path, relative to the manifest's folder.
         image_column: column with embedded images; None takes the first that holds some.
         id_column: column with sample ids; None takes a column `id`, else the path, else the row.
+        id_prefix: put before every id, to tell apart images of several sets in one index.
         split: split of a named data set, or sub-folder of a folder.
         root: folder of a named data set.
         download: whether a named data set may be fetched from the network.
@@ -35,6 +36,7 @@ class DatasetOptions:
     path_column: str = "path"
     image_column: str | None = None
     id_column: str | None = None
+    id_prefix: str = ""
     split: str | None = None
     root: str | None = None
     download: bool = False
@@ -151,7 +153,9 @@ class ImageDataset(ABC):
 
     @cached_property
     def _index(self) -> RowIndex:
-        return self._build_index()
+        index = self._build_index()
+        prefix = self.options.id_prefix
+        return replace(index, ids=[prefix + name for name in index.ids]) if prefix else index
 
     def __len__(self) -> int:
         return len(self._index.ids)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from indexer.datasets import ImageDataset, open_dataset
+from indexer.datasets import ImageDataset, open_dataset, open_source
 from indexer.errors import (
     IncompatibleIndexError,
     StoreError,
@@ -16,7 +16,7 @@ from indexer.errors import (
 from indexer.pipeline import add_dataset
 from indexer.progress import silent
 from indexer.records import RAW, spool_schema, standardized_records
-from indexer.schema import samples_schema
+from indexer.schema import ID, samples_schema
 from indexer.statistics import Statistics
 from indexer.store import Store
 from tests.support.raw_profiles import recover_raw
@@ -68,10 +68,28 @@ def test_ids_that_the_index_holds_are_rejected(dataset: ImageDataset, tmp_path: 
     Image.new("RGB", (8, 8), (9, 200, 30)).save(tmp_path / "images/cat/new.png")
     grown = open_dataset(tmp_path / "images")
     report = add_dataset(grown, tiny_model(), tmp_path / "db", SETTINGS, progress=silent)
-    assert report.samples == 72
+    assert (report.samples, report.duplicates) == (72, 71)
     rejects = Store.open(tmp_path / "db").read_table("rejects")
     assert rejects is not None
     assert sum("duplicate id" in reason for reason in rejects["reason"].to_pylist()) == 71
+
+
+def test_a_prefix_tells_images_with_the_same_names_apart(
+    dataset: ImageDataset, tmp_path: Path
+) -> None:
+    run(dataset, tmp_path / "db")
+    tiny_images(tmp_path / "more", count=80)  # the names of the first set
+    more = open_dataset(tmp_path / "more", id_prefix="more/")
+    report = add_dataset(more, tiny_model(), tmp_path / "db", SETTINGS, progress=silent)
+    assert (report.samples, report.duplicates) == (142, 0)
+    store = Store.open(tmp_path / "db")
+    added = store.read([ID, "ref"], where="source = 1").to_pylist()
+    assert all(row[ID] == f"more/{row['ref']}" for row in added)
+    source = store.manifest.sources[1]
+    assert [row.id for row in open_source(source).rows()] == [row.id for row in more.rows()]
+    again = add_dataset(more, tiny_model(), tmp_path / "db", SETTINGS, progress=silent)
+    assert again.status == "unchanged"
+    assert not open_dataset(tmp_path / "more").is_source(source)
 
 
 @pytest.mark.parametrize("step", ["spool", "append_samples", "publish", "write_table"])
