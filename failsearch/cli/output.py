@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from search.destination import check_file as check_file
 from search.destination import check_folder as check_folder
 
 PIPED_WIDTH = 10_000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control codes, breaks of lines and paragraphs, and what turns the direction of a line."""
 
 
 def emit(document: Any, as_json: bool, show: Callable[[Console], None]) -> None:
@@ -27,10 +30,23 @@ def emit(document: Any, as_json: bool, show: Callable[[Console], None]) -> None:
         piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
         if piped:
             text = io.StringIO()
-            show(Console(file=text, highlight=False, soft_wrap=True, width=PIPED_WIDTH))
+            show(_Console(file=text, highlight=False, soft_wrap=True, width=PIPED_WIDTH))
             print(*(line.rstrip() for line in text.getvalue().splitlines()), sep="\n")
         else:
-            show(Console(highlight=False, soft_wrap=True))
+            show(_Console(highlight=False, soft_wrap=True))
+
+
+class _Console(Console):
+    """A console whose lines leave the terminal as it is, whatever the ids and names in them."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*map(_harmless, objects), **options)
+
+
+def _harmless(printed: Any) -> Any:
+    if not isinstance(printed, str):
+        return printed
+    return "\n".join(map(_visible, printed.split("\n")))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
@@ -39,7 +55,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     Columns without names get no header. Where the terminal is too narrow, columns of several words
     wrap and the others stay whole.
     """
-    rows = [[_cell(value) for value in row] for row in rows]
+    rows = [[_visible(_cell(value)) for value in row] for row in rows]
     built = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for name, *cells in zip(columns, *rows, strict=True):
         built.add_column(
@@ -51,6 +67,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     for row in rows:
         built.add_row(*(_escape(cell) for cell in row))
     return built
+
+
+def _visible(text: str) -> str:
+    """Return a text with its control characters as Python writes them, not as they act."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def points(change: float) -> str:
