@@ -9,6 +9,7 @@ import difflib
 import io
 import json
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,10 +139,11 @@ def match_classes(
     unknown = [names[label] for label in sorted(used) if outputs[label] is None]
     tolerated = not dataset.declares_classes and 2 * len(unknown) <= len(used)
     if unknown and not tolerated:
+        whole = "it" if unknown == list(names) else f"the data has {_listing(names)}, the model"
         raise ClassMapError(
-            f"the model has no class {_listing(unknown)}: the data has {_listing(names)}, the "
-            f"model has {_listing(model_names)}; map them with --class-map {unknown[0]}=NAME "
-            f"or leave them out with --class-map {unknown[0]}="
+            f"the model has no class {_listing(unknown)}: {whole} has {_listing(model_names)}; "
+            f"map them with {_advice(unknown[0], 'NAME')} or leave them out with "
+            f"{_advice(unknown[0], '')}"
         )
     _refuse_collisions(outputs, names, model_names, fixed)
     return ClassMap(tuple(model_names), outputs)
@@ -154,7 +156,7 @@ def _match_by_order(
     if not dataset.used_labels <= fixed.keys() and len(names) != num_classes:
         raise ClassMapError(
             f"the data has {len(names)} classes ({_listing(names)}) and the model has "
-            f"{num_classes} without names: name them with --class-map {names[0]}=NUMBER"
+            f"{num_classes} without names: name them with {_advice(names[0], 'NUMBER')}"
         )
     if not fixed:
         return ClassMap(tuple(names), {label: label for label in range(num_classes)})
@@ -281,6 +283,11 @@ def _read_file(path: Path) -> list[tuple[str, str]]:
     if rows and [cell.strip().lower() for cell in rows[0]] == ["data", "model"]:
         rows = rows[1:]
     return [(row[0], row[1]) for row in rows]
+
+
+def _advice(name: str, target: str) -> str:
+    """Return the option for one class as a shell takes it, whatever its name holds."""
+    return f"--class-map {shlex.quote(f'{name}={target}')}"
 
 
 def _listing(names: Collection[str]) -> str:

@@ -1,4 +1,5 @@
 import json
+import shlex
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,22 @@ def test_a_mismatch_shows_both_lists_and_the_way_out():
     message = str(caught.value)
     for part in ("'automobile'", "'cat', 'automobile'", "'cat', 'car'", "--class-map automobile="):
         assert part in message
+
+
+def test_classes_that_are_all_unknown_are_listed_once_with_a_way_out_to_paste():
+    with pytest.raises(ClassMapError) as caught:
+        match_classes(declared("polar bear", "it's"), num_classes=1, model_names=("car",))
+
+    message = str(caught.value)
+    assert message.startswith("the model has no class 'polar bear', \"it's\": it has 'car'; ")
+    advice = message.partition("; map them with ")[2]
+    assert shlex.split(advice)[:2] == ["--class-map", "polar bear=NAME"]
+    assert shlex.split(advice)[-1] == "polar bear="
+
+
+def test_the_way_out_of_a_model_without_names_can_be_pasted():
+    with pytest.raises(ClassMapError, match=r"--class-map 'polar bear=NUMBER'$"):
+        match_classes(declared("polar bear"), num_classes=2)
 
 
 def test_long_lists_are_shortened():
