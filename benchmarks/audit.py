@@ -27,15 +27,18 @@ from benchmarks.audit_cases import (
 )
 from benchmarks.planted import finetuned, memorised
 from failsearch.altered import trusted
+from failsearch.forgotten import answers
 from indexer.store import Store
-from search.audit.belief import NEIGHBOUR_WEIGHT, WHETHER, believe, posterior, suggest
+from search.audit.belief import NEIGHBOUR_WEIGHT, Answers, believe, posterior, suggest
 from search.audit.copies import look_closer
+from search.audit.forgotten import ask_after_forgetting, with_forgotten
 from search.audit.labels import CANDIDATES
 from search.audit.settings import AuditSettings
 from search.graph import knn_graph
 
 NEIGHBOURS = AuditSettings().neighbours
-OURS, DEEP, TWO_PAIRS = "audit", "audit --deep", "deep with two pairs"
+OURS, DEEP, FORGET = "audit", "audit --deep", "audit --forget"
+TWO_PAIRS = "deep with two pairs"
 Ranking = tuple[np.ndarray, np.ndarray]
 """How suspicious each sample is, float64 [n], and the label suggested for it, int64 [n]."""
 
@@ -75,22 +78,59 @@ def rankings(case: Case, shares: np.ndarray) -> dict[str, Ranking]:
 
 def _deep_beliefs(case: Case, shares: np.ndarray, few: np.ndarray) -> dict[str, np.ndarray]:
     """Return beliefs [m, C] about a few of the candidates, looked at as the deep audit does."""
-    rows = case.rows[few]
-    logits, given, near = case.logits[rows], case.given[rows], shares[rows]
+    about = logits, near, given = _about(case, shares, few)
+    shown = _look(case, about, few)
+    whether, none = shown.whether, shown.which[:0]
+    return {
+        DEEP: believe(*about, shown)[0],
+        "deep without neighbours": believe(logits, None, given, shown)[0],
+        "deep without mistakes": posterior(logits, near, NEIGHBOUR_WEIGHT, whether),
+        "deep without mirrored": believe(*about, Answers(whether[::2], none))[0],
+        "deep with one pair": believe(*about, Answers(whether[:2], none))[0],
+        TWO_PAIRS: believe(*about, Answers(whether, none))[0],
+    }
 
+
+def _belief_after_forgetting(case: Case, shares: np.ndarray) -> np.ndarray:
+    """Return the belief [m, C] about the candidates with what a copy of the model says of them."""
+    few = np.arange(len(case.rows))
+    about = _about(case, shares, few)
+    shown = _look(case, about, few)
+
+    def forget(suspects: np.ndarray, closely: int, mirror: bool) -> np.ndarray:
+        if case.subject is None:
+            raise ValueError(f"{case.name} has no model to copy")
+        rows = case.rows[suspects]
+        if case.file.exists():
+            with np.load(case.file) as stored:
+                if np.array_equal(stored["rows"], rows):
+                    return stored["said"]
+        model, inputs = case.subject()
+        correct = case.logits.argmax(1) == case.given
+        said = answers(model, inputs, case.given, correct, rows, closely=closely, mirror=mirror)
+        if said is None:
+            raise ValueError(f"{case.name}: the copy learnt nothing")
+        np.savez(case.file, rows=rows, said=said)
+        return said
+
+    said = ask_after_forgetting(forget, shown, *about)
+    return believe(*about, with_forgotten(shown, said))[0]
+
+
+def _about(
+    case: Case, shares: np.ndarray, few: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return logits, neighbours' shares and labels of a few of the candidates."""
+    rows = case.rows[few]
+    return case.logits[rows], shares[rows], case.given[rows]
+
+
+def _look(case: Case, about: tuple[np.ndarray, np.ndarray, np.ndarray], few: np.ndarray) -> Answers:
     def look(positions: np.ndarray, pair: int) -> np.ndarray:
         made = case.copies[2 * pair : 2 * pair + 2, few[positions]]
-        return trusted(made, logits[positions])
+        return trusted(made, about[0][positions])
 
-    shown = look_closer(look, logits, near, given)
-    return {
-        DEEP: believe(logits, near, given, shown)[0],
-        "deep without neighbours": believe(logits, None, given, shown)[0],
-        "deep without mistakes": posterior(logits, near, NEIGHBOUR_WEIGHT, shown[:WHETHER]),
-        "deep without mirrored": believe(logits, near, given, shown[:WHETHER:2])[0],
-        "deep with one pair": believe(logits, near, given, shown[:2])[0],
-        TWO_PAIRS: believe(logits, near, given, shown[:WHETHER])[0],
-    }
+    return look_closer(look, *about)
 
 
 def _ranking(case: Case, rows: np.ndarray, p: np.ndarray) -> Ranking:
@@ -123,13 +163,16 @@ def measure(case: Case, neighbours: tuple[np.ndarray, np.ndarray]) -> dict[str, 
     predicted = case.logits.argmax(1)
     result["wrong labels predicted"] = float((predicted == case.given)[wrong].mean())
     result["wrong labels among candidates"] = float(wrong[case.rows].sum() / wrong.sum())
-    for name, (suspicion, suggested) in rankings(case, shares).items():
+    found = rankings(case, shares)
+    if case.subject is not None:
+        found[FORGET] = _ranking(case, case.rows, _belief_after_forgetting(case, shares))
+    for name, (suspicion, suggested) in found.items():
         result[name] = float(average_precision_score(wrong, suspicion))
-        if name in (OURS, DEEP, TWO_PAIRS):
-            found = np.argsort(-suspicion, kind="stable")[: wrong.sum()]
-            found = found[wrong[found]]
+        if name in (OURS, DEEP, FORGET, TWO_PAIRS):
+            first = np.argsort(-suspicion, kind="stable")[: wrong.sum()]
+            first = first[wrong[first]]
             result[f"{name} ÷ best single"] = result[name] / best
-            result[f"{name}: suggestion right"] = float((suggested == case.right)[found].mean())
+            result[f"{name}: suggestion right"] = float((suggested == case.right)[first].mean())
     return result
 
 
@@ -172,21 +215,27 @@ def report(outcomes: dict[str, list[dict[str, float]]], file: Path | None) -> No
     document = {
         name: {
             "measured": len(found),
+            "with a copy that forgot": sum(FORGET in one for one in found),
             **{
-                of: {key: float(f([one[key] for one in found])) for key in found[0]}
+                of: {
+                    key: float(f([one[key] for one in found if key in one]))
+                    for key in max(found, key=len)
+                }
                 for of, f in (("mean", np.mean), ("lowest", np.min), ("highest", np.max))
             },
         }
         for name, found in outcomes.items()
     }
-    columns = list(next(iter(outcomes.values()))[0])
+    columns = list(max((one for found in outcomes.values() for one in found), key=len))
     print("| case | " + " | ".join(columns) + " |")
     print("|---" * (len(columns) + 1) + "|")
     for name, row in document.items():
-        cells = [f"{row['mean'][column]:.3f}" for column in columns]
-        if row["measured"] > 1:
-            ends = [f" [{row['lowest'][c]:.3f}, {row['highest'][c]:.3f}]" for c in columns]
-            cells = [cell + end for cell, end in zip(cells, ends, strict=True)]
+        cells = [
+            f"{row['mean'][c]:.3f} [{row['lowest'][c]:.3f}, {row['highest'][c]:.3f}]"
+            if c in row["mean"]
+            else ""
+            for c in columns
+        ]
         print(f"| {name} | " + " | ".join(cells) + " |")
     if file:
         file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

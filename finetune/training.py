@@ -114,14 +114,14 @@ def _losses(population: Population, rows: np.ndarray, learnt: np.ndarray) -> Ten
 
 def _batches(lesson: Lesson, recipe: Recipe) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     random = np.random.default_rng(recipe.seed)
-    failures = _endless(lesson.failures, recipe.failures, random)
-    near = _endless(lesson.near, recipe.kept // 2, random)
-    right = _endless(lesson.right, recipe.kept - recipe.kept // 2, random)
+    failures = endless(lesson.failures, recipe.failures, random)
+    near = endless(lesson.near, recipe.kept // 2, random)
+    right = endless(lesson.right, recipe.kept - recipe.kept // 2, random)
     for _ in range(recipe.steps):
         yield next(failures), np.concatenate([next(near), next(right)])
 
 
-def _endless(rows: np.ndarray, count: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+def endless(rows: np.ndarray, count: int, random: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield batches of at most `count` rows; each row comes once before any comes again."""
     left = np.empty(0, np.int64)
     while True:

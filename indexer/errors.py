@@ -68,5 +68,13 @@ class SettingError(FailsearchError):
     """An option outside its range."""
 
 
-class StoreWarning(UserWarning):
+class FailsearchWarning(UserWarning):
+    """Root of what a user should hear of and need not mend; the text is one line."""
+
+
+class AuditWarning(FailsearchWarning):
+    """A part of an audit that came to nothing; says what is shown instead."""
+
+
+class StoreWarning(FailsearchWarning):
     """A database that was damaged and mended on opening; says what was set aside."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from indexer.errors import FailsearchError, SettingError, StoreWarning
+from indexer.errors import FailsearchError, FailsearchWarning, SettingError
 from indexer.trust import TRUST_MODEL, trust_all
 
 from . import (
@@ -123,10 +123,10 @@ def _run(words: list[str]) -> int:
 
 
 def _in_one_line(show: Callable[..., None]) -> Callable[..., None]:
-    """Return a `warnings.showwarning` for which a mended database is news, not a line of code."""
+    """Return a `warnings.showwarning` that tells what a user should know without a line of code."""
 
     def warn(message: Warning | str, category: type[Warning], *where: Any) -> None:
-        if issubclass(category, StoreWarning):
+        if issubclass(category, FailsearchWarning):
             print(f"failsearch: warning: {' '.join(str(message).split())}", file=sys.stderr)
         else:
             show(message, category, *where)

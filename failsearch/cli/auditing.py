@@ -58,6 +58,15 @@ def audit(
             "it was trained on these labels; loads the model.",
         ),
     ] = False,
+    forget: Annotated[
+        bool,
+        flag(
+            "--forget",
+            help="Go --deep, then train a copy of the model for 150 steps on all other samples "
+            "and ask it about the suspects: finds still more, but only where the model was "
+            "trained on these images; takes minutes without a GPU.",
+        ),
+    ] = False,
     cleanlab: Annotated[
         bool,
         flag(
@@ -119,6 +128,7 @@ def audit(
         against=failsearch.open(against) if against else None,
         relabel=relabel,
         deep=deep,
+        forget=forget,
         device=device,
         progress=track,
         top=top,

@@ -20,9 +20,6 @@ what one round makes of them is counted in the next."""
 ROUNDS = 3
 """How often mistakes are counted, each time under what the count before made likely. This and the
 two above were chosen on planted noise (benchmarks/audit)."""
-WHETHER = 4
-"""So many copies of a sample say whether its label is wrong; all of them say which one is right.
-More copies for the first made the order worse on planted noise (benchmarks/audit)."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +36,41 @@ class Mistakes:
     chance: float
 
 
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Further answers about the candidates: to altered copies, or of an altered model.
+
+    Attributes:
+        whether: logits float32 [a, m, C], NaN for those not asked: whether a label is wrong, and
+            which one is right.
+        which: logits float32 [b, m, C], likewise: only which one is right. To count these for the
+            first as well made the order worse on planted noise (benchmarks/audit).
+    """
+
+    whether: np.ndarray
+    which: np.ndarray
+
+    @property
+    def every(self) -> np.ndarray:
+        """All answers, float32 [a + b, m, C]."""
+        return np.concatenate([self.whether, self.which])
+
+    def with_more(self, whether: np.ndarray, which: np.ndarray) -> "Answers":
+        """Return these and further answers, [a', m, C] and [b', m, C]."""
+        return Answers(np.concatenate([self.whether, whether]), np.concatenate([self.which, which]))
+
+
+def no_answers(logits: np.ndarray) -> Answers:
+    """Return the answers about candidates, by their logits [m, C], before anything was asked."""
+    none = np.empty((0, *logits.shape), np.float32)
+    return Answers(none, none)
+
+
 def believe(
     logits: np.ndarray,
     shares: np.ndarray | None,
     given: np.ndarray,
-    copies: np.ndarray | None = None,
+    answers: Answers | None = None,
 ) -> tuple[np.ndarray, Mistakes]:
     """Return what the audit believes of candidates, float64 [m, C], and what mistakes are usual.
 
@@ -54,18 +81,18 @@ def believe(
         logits: float32 [m, C].
         shares: of the classes among the neighbours, float64 [m, C]; None without embeddings.
         given: labels, int64 [m].
-        copies: logits of altered copies, float32 [a, m, C], NaN for those not made; those beyond
-            the first `WHETHER` only say how likely the other classes are beside each other.
+        answers: further answers; those that only say which label is right share out among the
+            other classes what the given one leaves them.
     """
-    first = None if copies is None else copies[:WHETHER]
-    p = posterior(logits, shares, NEIGHBOUR_WEIGHT, first)
+    answers = answers or no_answers(logits)
+    p = posterior(logits, shares, NEIGHBOUR_WEIGHT, answers.whether)
     mistakes = usual_mistakes(p, given)
     belief = reweigh(p, given, mistakes)
     for _ in range(ROUNDS - 1):
         mistakes = usual_mistakes(belief, given)
         belief = reweigh(p, given, mistakes)
-    if copies is not None and len(copies) > WHETHER:
-        p = posterior(logits, shares, NEIGHBOUR_WEIGHT, copies)
+    if len(answers.which):
+        p = posterior(logits, shares, NEIGHBOUR_WEIGHT, answers.every)
         belief = share_out(belief, reweigh(p, given, mistakes), given)
     return belief, mistakes
 

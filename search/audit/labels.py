@@ -13,6 +13,7 @@ from ..neighbours import SearchSettings, find_neighbours
 from ..words import percent
 from .belief import believe, suggest
 from .copies import look_closer
+from .forgotten import ask_after_forgetting, with_forgotten
 from .report import Finding
 from .settings import LABELS, AuditSettings
 from .votes import Votes, neighbour_votes
@@ -35,12 +36,16 @@ LookAgain = Callable[[Sequence[str], int], np.ndarray]
 """(ids, pair as in `copies`) -> logits float32 [2, n, C] of a pair of slightly altered copies of
 each of these samples, NaN for a copy that tells nothing; it takes the model as well."""
 
+ForgetSamples = Callable[[Sequence[str], int, bool], np.ndarray | None]
+"""`Forget` of `forgotten` with ids in place of positions; it trains a copy of the model."""
+
 
 def label_errors(
     store: "Store",
     settings: AuditSettings,
     relabel: Relabel | None = None,
     look_again: LookAgain | None = None,
+    forget: ForgetSamples | None = None,
 ) -> list[Finding]:
     """Rank the samples whose label is most probably wrong.
 
@@ -54,6 +59,8 @@ def label_errors(
         relabel: gives profiles under other labels, for the evidence; without it the profile under
             the suggested label stays unknown.
         look_again: shows the model altered copies of the candidates.
+        forget: trains a copy of the model without the most suspicious of these, and asks it about
+            them; only after `look_again`.
     """
     light = store.read([ID, "label", "loss", "margin"])
     loss = light["loss"].to_numpy()
@@ -70,12 +77,17 @@ def label_errors(
         votes = neighbour_votes(store, rows, chosen, labels, len(classes), settings.neighbours)
     given = labels[rows]
     shares = None if votes is None else votes.shares
-    copies = None
+    answers = forgotten = copies = None
     if look_again is not None:
-        copies = look_closer(
-            lambda few, pair: look_again([chosen[i] for i in few], pair), logits, shares, given
-        )
-    p, mistakes = believe(logits, shares, given, copies)
+        about = (logits, shares, given)
+        answers = look_closer(lambda few, pair: look_again([chosen[i] for i in few], pair), *about)
+        copies = answers.every
+        if forget is not None:
+            forgotten = ask_after_forgetting(
+                lambda few, *how: forget([chosen[i] for i in few], *how), answers, *about
+            )
+            answers = with_forgotten(answers, forgotten)
+    p, mistakes = believe(logits, shares, given, answers)
     given_p, suggested = suggest(p, given)
     suspicious = np.flatnonzero(p[np.arange(count), suggested] > given_p)
     order = suspicious[np.argsort(given_p[suspicious], kind="stable")][: settings.top]
@@ -88,7 +100,8 @@ def label_errors(
             probabilities=(float(given_p[i]), float(p[i, suggested[i]])),
             figures=(float(light["margin"][int(rows[i])].as_py()), float(loss[rows[i]])),
             neighbours=_neighbour_evidence(votes, i, ids, labels, classes),
-            copies=_copies_evidence(copies, i, classes),
+            copies=_taken_for(copies, i, classes),
+            forgotten=_taken_for(forgotten, i, classes),
             alike=int(mistakes.counts[suggested[i], given[i]]),
             profile=near[place] | under[place],
         )
@@ -96,11 +109,11 @@ def label_errors(
     ]
 
 
-def _copies_evidence(copies: np.ndarray | None, i: int, classes: Sequence[str]) -> dict[str, int]:
-    """Return how many altered copies the model takes for which class."""
-    if copies is None:
+def _taken_for(said: np.ndarray | None, i: int, classes: Sequence[str]) -> dict[str, int]:
+    """Return how many images a model takes for which class, by logits [a, m, C] of candidate i."""
+    if said is None:
         return {}
-    made = copies[np.isfinite(copies[:, i, 0]), i]
+    made = said[np.isfinite(said[:, i, 0]), i]
     return dict(Counter(classes[int(c)] for c in made.argmax(1)).most_common())
 
 
@@ -158,6 +171,7 @@ def _finding(
     figures: tuple[float, float],
     neighbours: dict[str, Any],
     copies: dict[str, int],
+    forgotten: dict[str, int],
     alike: int,
     profile: dict[str, Any],
 ) -> Finding:
@@ -176,6 +190,11 @@ def _finding(
         reasons.append(
             f"of {sum(copies.values())} altered copies the model takes {copies.get(other, 0)} for "
             f"{other}, {copies.get(given, 0)} for {given}"
+        )
+    if forgotten:
+        reasons.append(
+            f"asked again after forgetting this label it takes {forgotten.get(other, 0)} of "
+            f"{sum(forgotten.values())} for {other}, {forgotten.get(given, 0)} for {given}"
         )
     if alike > 1:
         reasons.append(f"{alike} samples labelled {given} are surely {other} by this measure")
@@ -196,6 +215,7 @@ def _finding(
             "given_probability": given_p,
             "neighbours": neighbours,
             "altered_copies": copies,
+            "after_forgetting": forgotten,
             "same_mistake": alike,
             "profile": profile,
         },

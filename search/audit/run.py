@@ -18,7 +18,7 @@ from .datalab import load_datalab, with_cleanlab
 from .duplicates import duplicates, leaks
 from .image_checks import with_image_checks
 from .imagelab import load_imagelab
-from .labels import LookAgain, Relabel, label_errors
+from .labels import ForgetSamples, LookAgain, Relabel, label_errors
 from .pictures import Pictures, read_pictures
 from .report import AuditReport, Finding, read_findings, write_findings
 from .settings import (
@@ -40,6 +40,7 @@ def audit(
     against: Store | None = None,
     relabel: Relabel | None = None,
     look_again: LookAgain | None = None,
+    forget: ForgetSamples | None = None,
     read_image: ReadImage | None = None,
     progress: Progress = silent,
 ) -> AuditReport:
@@ -54,6 +55,8 @@ def audit(
         against: another index, for example of the training images, to look for leaks.
         relabel: profiles under other labels, for the evidence of label errors; see `labels`.
         look_again: shows the model altered copies of label suspects; see `copies`.
+        forget: asks a copy of the model that forgot their labels; see `forgotten`. It takes
+            `look_again` as well, which says whom to ask about.
         read_image: gives the original image of a sample; kind "images" needs it.
         progress: shows which kind is being looked for.
 
@@ -69,7 +72,7 @@ def audit(
     _check_extras(settings, read_image)  # rather fail now than after the other kinds
     sources = _Sources(store)
     look: dict[str, Callable[[], list[Finding]]] = {
-        LABELS: lambda: label_errors(store, settings, relabel, look_again),
+        LABELS: lambda: label_errors(store, settings, relabel, look_again, forget),
         DUPLICATES: lambda: _duplicates(sources, against, settings),
         CAUSES: lambda: _causes(sources, settings),
         FILTERS: lambda: weak_filters(store, sources.modes, settings.top),

@@ -8,9 +8,10 @@ from scipy.special import gammaln, softmax
 
 from search.audit.belief import (
     CAUTION,
-    WHETHER,
+    Answers,
     Mistakes,
     believe,
+    no_answers,
     posterior,
     reweigh,
     share_out,
@@ -50,17 +51,18 @@ def test_a_label_learnt_by_heart_gives_way_in_copies() -> None:
     shifted = np.array([[[0.0, 3.0, 0.0]]] * 4)
     given = np.array([0])
     assert believe(logits, None, given)[0].argmax() == 0
-    assert believe(logits, None, given, shifted)[0].argmax() == 1
+    answers = no_answers(logits).with_more(shifted, shifted[:0])
+    assert believe(logits, None, given, answers)[0].argmax() == 1
 
 
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(2, 6))
 def test_further_copies_only_say_which_label_is_right(seed: int, count: int, classes: int) -> None:
     random = np.random.default_rng(seed)
     logits, labels = random.normal(0, 3, (count, classes)), random.integers(0, classes, count)
-    copies = random.normal(0, 3, (WHETHER + 4, count, classes))
-    copies[WHETHER:, ::2] = np.nan
-    before, mistakes = believe(logits, None, labels, copies[:WHETHER])
-    after, _ = believe(logits, None, labels, copies)
+    copies = random.normal(0, 3, (8, count, classes))
+    copies[5:, ::2] = np.nan
+    before, mistakes = believe(logits, None, labels, Answers(copies[:5], copies[:0]))
+    after, _ = believe(logits, None, labels, Answers(copies[:5], copies[5:]))
     rows = np.arange(count)
     np.testing.assert_array_equal(after[rows, labels], before[rows, labels])
     np.testing.assert_allclose(after.sum(1), 1)

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.audit.belief import believe, suggest
-from search.audit.copies import ONE_IN, look_closer
+from search.audit.belief import Answers, believe, suggest
+from search.audit.copies import ONE_IN, WHETHER, look_closer
 
 
 @given(st.integers(0, 10**6), st.integers(1, 60), st.booleans())
@@ -21,11 +21,14 @@ def test_the_most_suspicious_are_looked_at_again(seed: int, count: int, voted: b
         asked.append(rows)
         return pairs[pair][:, rows]
 
-    copies = look_closer(look, logits, shares, labels)
+    found = look_closer(look, logits, shares, labels)
+    assert len(found.whether) == 2 * WHETHER
+    copies = found.every
     assert copies.shape == (2 * len(ONE_IN), count, 5)
     np.testing.assert_array_equal(asked[0], np.arange(count))
     for pair, (rows, one_in) in enumerate(zip(asked, ONE_IN, strict=True)):
-        known, made = copies[: 2 * pair], copies[2 * pair : 2 * pair + 2]
+        cut = 2 * min(pair, WHETHER)
+        known, made = Answers(copies[:cut], copies[cut : 2 * pair]), copies[2 * pair : 2 * pair + 2]
         np.testing.assert_array_equal(made[:, rows], pairs[pair][:, rows])
         others = np.setdiff1d(np.arange(count), rows)
         assert np.isnan(made[:, others]).all()
@@ -38,4 +41,4 @@ def test_nobody_is_looked_at_where_there_is_nobody() -> None:
     copies = look_closer(
         lambda rows, pair: np.zeros((2, len(rows), 3)), np.zeros((0, 3)), None, np.zeros(0, int)
     )
-    assert copies.shape == (2 * len(ONE_IN), 0, 3)
+    assert copies.every.shape == (2 * len(ONE_IN), 0, 3)
