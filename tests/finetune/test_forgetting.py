@@ -26,7 +26,7 @@ class Watched(TensorInputs):
         return super().batch(rows)
 
 
-def small_model() -> nn.Module:
+def small_model() -> nn.Sequential:
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(8, 3)).eval()
