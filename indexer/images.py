@@ -158,11 +158,11 @@ def open_picture(
         DataError: the file cannot be read, or holds no image that can be used.
     """
     given = isinstance(image, Image.Image | bytes)
-    name = "image" if given else Path(image).name
+    place = "image" if given else str(image)
     try:
         data = image if given else read_image_file(Path(image))
-        return decode(data, max_pixels=max_pixels), name
+        return decode(data, max_pixels=max_pixels), Path(place).name
     except RejectedImageError as error:
-        raise DataError(f"cannot use {name}: {error}") from error
+        raise DataError(f"cannot use {place}: {error}") from error
     except MemoryError as error:
-        raise DataError(f"memory does not suffice to read {name}: free some") from error
+        raise DataError(f"memory does not suffice to read {place}: free some") from error

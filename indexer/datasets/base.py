@@ -246,12 +246,12 @@ class ImageDataset(ABC):
 
 def duplicate_errors(ids: Iterable[str]) -> dict[int, str]:
     """Return an error for every id that an earlier row has taken, by row number."""
-    first: dict[str, int] = {}
+    taken: set[str] = set()
     errors = {}
     for number, name in enumerate(ids):
-        earlier = first.setdefault(name, number)
-        if earlier != number:
-            errors[number] = f"duplicate id {name!r}: row {earlier} has it already"
+        if name in taken:
+            errors[number] = "duplicate id: an earlier row has it already"
+        taken.add(name)
     return errors
 
 

@@ -26,6 +26,8 @@ _OF_THE_FILE = frozenset(
 def read_image_file(path: Path) -> bytes:
     """Return the bytes of a regular file.
 
+    The reason for a rejection is without the path, so that like reasons can be counted.
+
     Raises:
         RejectedImageError: no such file, not a file, not readable, empty or oversized.
         DataError: the machine cannot read it now, which says nothing of the file.
@@ -42,12 +44,12 @@ def read_image_file(path: Path) -> bytes:
             )
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise RejectedImageError(f"no such file: {path}") from error
+        raise RejectedImageError("no such file") from error
     except ValueError as error:  # a path with a NUL character
         raise RejectedImageError(f"the file cannot be read: {error}") from error
     except OSError as error:
         if error.errno in _OF_THE_FILE:
-            raise RejectedImageError(f"the file cannot be read: {error}") from error
+            raise RejectedImageError(f"the file cannot be read: {error.strerror}") from error
         raise DataError(
             f"{path} cannot be read now ({error.strerror or error}): mend that, and repeat the "
             "command"

@@ -52,7 +52,7 @@ class FolderDataset(ImageDataset):
             # A file name need not be valid UTF-8; a stored id must be.
             ids.append(path.encode("utf-8", "backslashreplace").decode())
             if ids[-1] != path:
-                errors[row] = f"the file name {ids[-1]!r} is not valid UTF-8"
+                errors[row] = "the file name is not valid UTF-8"
         labels = Labels(values, tuple(map(_printable, names)), declared=True)
         return RowIndex.build(ids, list(ids), labels, errors=errors)
 

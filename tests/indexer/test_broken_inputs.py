@@ -123,7 +123,7 @@ def test_broken_images_are_named_rejects(tmp_path, form, case):
         ("c.png,,b", "no label"),
         (",dog,b", "no path"),
         ("folder.png,dog,b", "not a regular file"),
-        ("c.png,dog,a", "duplicate id 'a'"),
+        ("c.png,dog,a", "duplicate id: an earlier row"),
         ("c.png,dog", "2 values, the header has 3"),
         ("c.png,dog,b,surplus", "4 values, the header has 3"),
         ('"it\'s 日本"".png",dog,b', None),

@@ -48,7 +48,7 @@ def test_an_id_column_is_taken_and_its_repeats_are_errors(tmp_path):
     rows = list(open_dataset(file).rows())
 
     assert [row.id for row in rows] == ["a", "b", "a"]
-    assert [row.error for row in rows][2] == "duplicate id 'a': row 0 has it already"
+    assert [row.error for row in rows][2] == "duplicate id: an earlier row has it already"
 
 
 def test_class_names_come_from_the_schema(tmp_path):

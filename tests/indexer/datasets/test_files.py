@@ -42,3 +42,20 @@ def test_what_the_machine_cannot_do_now_rejects_nothing(image, monkeypatch, name
 def test_a_name_that_no_file_can_have_is_the_rows_own(image, name):
     with pytest.raises(RejectedImageError, match=r"no such file|cannot be read"):
         read_image_file(image.parent / name)
+
+
+@pytest.mark.parametrize("broken", ["gone", "loop", "folder", "empty"])
+def test_files_that_are_broken_alike_have_one_reason(tmp_path, broken):
+    def reason(name):
+        path = tmp_path / name
+        if broken == "loop":
+            path.symlink_to(path)
+        elif broken == "folder":
+            path.mkdir()
+        elif broken == "empty":
+            path.touch()
+        with pytest.raises(RejectedImageError) as caught:
+            read_image_file(path)
+        return str(caught.value)
+
+    assert reason("a.png") == reason("b.png")

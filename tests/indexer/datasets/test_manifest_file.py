@@ -98,7 +98,7 @@ def test_rows_with_gaps_keep_their_place(tmp_path):
         "no path",
         "no label",
         None,
-        "duplicate id 'a.png': row 0 has it already",
+        "duplicate id: an earlier row has it already",
     ]
     assert [row.label_name for row in rows] == ["cat", "dog", None, "dog", "cat"]
 
