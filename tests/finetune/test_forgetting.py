@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -117,6 +118,22 @@ def test_fewer_samples_than_a_batch_make_smaller_batches() -> None:
     assert progress.told == [("Forgetting suspects", 12)]
     with pytest.raises(SettingError, match="there are none"):
         forget(small_model(), inputs, labels, np.empty(0, np.int64))
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet", "test_nfnet"])
+def test_other_architectures_forget_too(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(forgetting, "STEPS", 2)
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=3).eval()
+    before = copy.deepcopy(model.state_dict())
+    side = model.pretrained_cfg["input_size"][1]
+    inputs = TensorInputs(torch.rand(6, 3, side, side))
+    washed = forget(model, inputs, np.arange(6) % 3, np.arange(6)).model
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    with torch.no_grad():
+        said = washed(inputs.batch(np.arange(6)))
+    assert said.isfinite().all()
+    assert not torch.equal(said, model(inputs.batch(np.arange(6))))
 
 
 @pytest.mark.parametrize("size", [(16, 24), (1, 5)])
