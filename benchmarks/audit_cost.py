@@ -2,11 +2,13 @@
 
     python -m benchmarks.audit_cost INDEX --json FILE
     python -m benchmarks.audit_cost INDEX --deep --json FILE
+    python -m benchmarks.audit_cost INDEX --forget --json FILE
 
 audits the index and a half of it, each in a process of its own and with its modes found anew, and
 extrapolates to 100,000 samples by the power law through the two times. With `--deep` the model is
 shown altered copies of the label suspects: timed are the audit of labels alone and, from its
 start on, the command `failsearch audit --deep`, which finds modes as well, on the whole index.
+With `--forget` the command `failsearch audit --forget` is timed.
 """
 
 import argparse
@@ -62,12 +64,16 @@ def deep(path: Path) -> dict[str, float]:
     start = time.perf_counter()
     index.audit(kinds=("labels",), deep=True, device="cpu")
     labels = time.perf_counter() - start
+    return {"samples": index.store.count(), "labels": labels, "command": command(path, "--deep")}
+
+
+def command(path: Path, option: str) -> float:
+    """Return the seconds of `failsearch audit` with an option, from its start on."""
+    arguments = ["audit", option, "--device", "cpu", "--db", str(path), "--json"]
     start = time.perf_counter()
-    arguments = ["audit", "--deep", "--device", "cpu", "--db", str(path), "--json"]
-    command = [sys.executable, "-m", "failsearch", *arguments]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    whole = time.perf_counter() - start
-    return {"samples": index.store.count(), "labels": labels, "command": whole}
+    words = [sys.executable, "-m", "failsearch", *arguments]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
 
 
 def extrapolate(small: dict[str, float], large: dict[str, float], samples: int) -> dict[str, float]:
@@ -83,6 +89,7 @@ def main() -> None:
     parser.add_argument("index", type=Path)
     parser.add_argument("--one", action="store_true", help="measure this index here and now")
     parser.add_argument("--deep", action="store_true", help="time the deep audit instead")
+    parser.add_argument("--forget", action="store_true", help="time the audit after forgetting")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.one:
@@ -94,11 +101,15 @@ def main() -> None:
         if arguments.deep:
             _report(deep(whole), arguments.json)
             return
+        if arguments.forget:
+            samples = Store.open(whole).count()
+            _report({"samples": samples, "command": command(whole, "--forget")}, arguments.json)
+            return
         halved(arguments.index, half)
         found = []
         for path in (half, whole):
-            command = [sys.executable, "-m", "benchmarks.audit_cost", str(path), "--one"]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            words = [sys.executable, "-m", "benchmarks.audit_cost", str(path), "--one"]
+            done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
             found.append(json.loads(done.stdout))
     document = {"measured": found, "extrapolated": extrapolate(found[0], found[1], LARGE)}
     _report(document, arguments.json)
