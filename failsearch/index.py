@@ -282,10 +282,11 @@ class Index(Modes, Repairs):
             settings: kinds, top and more, see `search.audit.settings.AuditSettings`.
 
         Raises:
-            SettingError: `against` is this index, or none.
+            SettingError: `against` is this index, or none; or `relabel`, `deep` or `forget`
+                without the kind labels.
         """
         from search.audit.run import audit
-        from search.audit.settings import IMAGES, AuditSettings
+        from search.audit.settings import IMAGES, LABELS, AuditSettings
 
         if isinstance(against, str | Path):
             against = Index.open(against)
@@ -294,6 +295,9 @@ class Index(Modes, Repairs):
         if against is not None and against.path.resolve() == self.path.resolve():
             raise SettingError(f"{self.path} cannot leak into itself: give another index")
         chosen = AuditSettings(**checked(AuditSettings, settings))
+        for name, wanted in (("relabel", relabel), ("deep", deep), ("forget", forget)):
+            if wanted and LABELS not in chosen.kinds:
+                raise SettingError(f"{name} is for label suspects: add the kind {LABELS}")
         require_writable(self.path)
         profiler = None
         if relabel:

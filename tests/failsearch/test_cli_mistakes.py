@@ -78,6 +78,10 @@ MISTAKES = {
     "an audit against for no leaks": (
         *("audit", "--kind", "labels", "--against", "{db}", "--db", "{db}"),
     ),
+    **{
+        f"{option} for no labels": ("audit", "--kind", "causes", option, "--db", "{db}")
+        for option in ("--deep", "--relabel", "--forget")
+    },
     "no candidates": ("repair", "search", "m1", "--budget", "0", "--db", "{db}"),
     "no class map": (
         *("index", "{images}", "--model", "local-dir:{model}", "--db", "{tmp}/n.lancedb"),
