@@ -16,6 +16,7 @@ from .output import check_export, check_file, check_folder, emit, table
 
 if TYPE_CHECKING:
     from failsearch.index import Index
+    from indexer.store import Store
     from search.audit.report import AuditReport, Finding
 
 SHOWN = 10
@@ -139,7 +140,9 @@ def audit(
     def show(console: Console) -> None:
         names = _mode_names(index)
         for name in report.kinds:
-            _show(name, report.of(name), top, names, console)
+            heading = f"\n{name}: {_count(name, report, top, index.store)}"
+            console.print(heading, style="bold", markup=False)
+            _show(report.of(name), names, console)
         if written:
             console.print()
         for line in written.values():
@@ -200,15 +203,7 @@ def _mode_names(index: "Index") -> dict[str, str]:
     return {} if report is None else {mode.id: mode.name for mode in report.modes}
 
 
-def _show(
-    kind: str, found: "Sequence[Finding]", top: int, names: dict[str, str], console: Console
-) -> None:
-    many = f"{len(found)} finding{'s' * (len(found) != 1)}"
-    if len(found) == top:
-        many += ", as many as --top keeps"
-    if len(found) > SHOWN:
-        many += f"; the first {SHOWN}"
-    console.print(f"\n{kind}: {many}", style="bold", markup=False)
+def _show(found: "Sequence[Finding]", names: dict[str, str], console: Console) -> None:
     if found:
         rows = [(f.score, _subject(f, names), f.reason) for f in found[:SHOWN]]
         console.print(table(("score", "subject", "reason"), rows))
@@ -218,3 +213,20 @@ def _subject(finding: "Finding", names: dict[str, str]) -> str:
     """Return what a finding is about; a mode with the name that it has now."""
     about_mode = finding.subject in finding.modes and finding.subject in names
     return f"{finding.subject} {names[finding.subject]}" if about_mode else finding.subject
+
+
+def _count(kind: str, report: "AuditReport", top: int, store: "Store") -> str:
+    """Say how many findings of a kind there are, were kept and are shown."""
+    from search.audit.settings import LEAKS
+
+    found = report.of(kind)
+    total = report.totals.get(kind, len(found))
+    many = f"{total:,} finding{'s' * (total != 1)}"
+    if kind == LEAKS and found:
+        other = found[0].evidence["other_index"]
+        many = f"{total:,} of {store.count():,} images are in {other} too"
+    if total > len(found):
+        many += f", the first {len(found):,} kept"
+    elif kind not in report.totals and len(found) == top:
+        many += ", as many as --top keeps"
+    return many + f"; the first {SHOWN}" * (len(found) > SHOWN)

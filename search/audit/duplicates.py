@@ -9,7 +9,7 @@ import numpy as np
 from ..words import percent
 from .pictures import SIDE, Pictures
 from .report import Finding
-from .settings import DUPLICATES
+from .settings import DUPLICATES, LEAKS
 
 BANDS = 8
 """Two 64-bit hashes that differ in at most 7 bits agree in one of 8 bytes: a pigeonhole."""
@@ -81,7 +81,7 @@ def leaks(
         what = "identical to" if exact else f"nearly identical ({score:.3f}) to"
         conflict = "" if here == there else f", labelled {here} here and {there} there"
         finding = Finding(
-            kind=DUPLICATES,
+            kind=LEAKS,
             score=_score(score, exact, here != there),
             subject=sample,
             samples=(sample,),

@@ -1,7 +1,8 @@
 """Findings of an audit: what is suspected, why, and where to look."""
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from indexer.errors import AbsentError
 from indexer.schema import FINDINGS
 
 from ..outdated import CAUSES, FILTERS, is_outdated
-from .settings import KINDS
+from .settings import KINDS, LEAKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ class Finding:
     """One suspect.
 
     Attributes:
-        kind: one of `KINDS` or `EXTRAS`, or of a later version.
+        kind: one of `KINDS` or `EXTRAS`, `LEAKS`, or of a later version.
         score: how strongly it is suspected; the higher the worse, comparable within a kind.
         subject: a sample id, a mode id, or a filter as layer:index.
         samples: ids to look at, the most telling first.
@@ -105,16 +106,26 @@ class Finding:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """Findings of an audit, by kind in the order asked and from the strongest on."""
+    """Findings of an audit, by kind in the order asked and from the strongest on.
+
+    Attributes:
+        findings: those that were kept.
+        kinds: what was looked for; leaks first.
+        totals: how many were found of a kind, kept or not; only of kinds that are counted whole,
+            and not of findings that are read from an index.
+    """
 
     findings: tuple[Finding, ...]
     kinds: tuple[str, ...]
+    totals: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
             scores = [finding.score for finding in self.of(kind)]
             if scores != sorted(scores, reverse=True):
                 raise ValueError(f"findings of kind {kind} are not ordered by score")
+            if self.totals.get(kind, len(scores)) < len(scores):
+                raise ValueError(f"{len(scores)} of {self.totals[kind]} findings of kind {kind}")
         if {finding.kind for finding in self.findings} - set(self.kinds):
             raise ValueError("a finding of a kind that was not asked for")
 
@@ -127,12 +138,15 @@ class AuditReport:
 
     def without_outdated(self, changed: set[str]) -> "AuditReport":
         """Return the report without the findings that speak of modes that have changed."""
-        kept = (f for f in self.findings if not is_outdated(f.kind, f.subject, changed))
-        return AuditReport(tuple(kept), self.kinds)
+        kept = tuple(f for f in self.findings if not is_outdated(f.kind, f.subject, changed))
+        gone = Counter(f.kind for f in self.findings) - Counter(f.kind for f in kept)
+        totals = {kind: total - gone[kind] for kind, total in self.totals.items()}
+        return AuditReport(kept, self.kinds, totals)
 
     def to_json(self) -> dict[str, Any]:
-        """Return {findings: {kind: […]}}, JSON-ready."""
-        return {"findings": {kind: [f.to_json() for f in self.of(kind)] for kind in self.kinds}}
+        """Return {findings: {kind: […]}, totals: {kind: …}}, JSON-ready."""
+        found = {kind: [f.to_json() for f in self.of(kind)] for kind in self.kinds}
+        return {"findings": found, "totals": dict(self.totals)}
 
     def to_arrow(self) -> pa.Table:
         """Return one row a finding, ranked from 1 within its kind; evidence as JSON text."""
@@ -169,7 +183,8 @@ def write_findings(store: "Store", report: AuditReport) -> None:
 def read_findings(store: "Store") -> AuditReport:
     """Return the stored findings; raises AbsentError where there never was an audit.
 
-    The kinds are `KINDS`, whether or not they were found, and then whatever else is stored.
+    The kinds are leaks where there are any, `KINDS`, whether or not they were found, and then
+    whatever else is stored.
     """
     table = store.read_table(FINDINGS)
     if table is None:
@@ -179,7 +194,8 @@ def read_findings(store: "Store") -> AuditReport:
         del row["rank"]
         evidence = json.loads(row.pop("evidence"))
         findings.append(Finding(**row | {"samples": tuple(row["samples"]), "evidence": evidence}))
-    kinds = dict.fromkeys((*KINDS, *(finding.kind for finding in findings)))
+    stored = dict.fromkeys(finding.kind for finding in findings)
+    kinds = dict.fromkeys((*stored.keys() & {LEAKS}, *KINDS, *stored))
     return AuditReport(tuple(findings), tuple(kinds))
 
 

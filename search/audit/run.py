@@ -28,9 +28,13 @@ from .settings import (
     FILTERS,
     IMAGES,
     LABELS,
+    LEAKS,
     AuditSettings,
 )
 from .weak_filters import weak_filters
+
+_WHOLE = (LEAKS, DUPLICATES, CAUSES)
+"""Kinds of which all are found, and then cut; of the others, the first are looked for."""
 
 
 def audit(
@@ -52,7 +56,8 @@ def audit(
     Args:
         store: the index.
         settings: see `AuditSettings`.
-        against: another index, for example of the training images, to look for leaks.
+        against: another index, for example of the training images, to look for leaks beside
+            duplicates; they come first, as a kind of their own.
         relabel: profiles under other labels, for the evidence of label errors; see `labels`.
         look_again: shows the model altered copies of label suspects; see `copies`.
         forget: asks a copy of the model that forgot their labels; see `forgotten`. It takes
@@ -73,18 +78,25 @@ def audit(
     sources = _Sources(store)
     look: dict[str, Callable[[], list[Finding]]] = {
         LABELS: lambda: label_errors(store, settings, relabel, look_again, forget),
-        DUPLICATES: lambda: _duplicates(sources, against, settings),
+        DUPLICATES: lambda: _duplicates(sources, settings),
         CAUSES: lambda: _causes(sources, settings),
         FILTERS: lambda: weak_filters(store, sources.modes, settings.top),
     }
+    kinds = settings.kinds
+    if against is not None and DUPLICATES in kinds:
+        look[LEAKS] = lambda: _leaks(sources, against, settings)
+        kinds = (LEAKS, *kinds)
     if look_again is not None and LABELS in settings.kinds:
         looked = look[LABELS]()  # shows progress of its own, and bars are not nested
         look[LABELS] = lambda: looked
     findings: list[Finding] = []
-    with progress("Auditing", sum(kind != IMAGES for kind in settings.kinds), 0) as tracker:
-        for kind in filter(look.__contains__, settings.kinds):
+    totals: dict[str, int] = {}
+    with progress("Auditing", sum(kind != IMAGES for kind in kinds), 0) as tracker:
+        for kind in filter(look.__contains__, kinds):
             found = sorted(look[kind](), key=lambda finding: -finding.score)
             findings += found[: settings.top]
+            if kind in _WHOLE:
+                totals[kind] = len(found)
             tracker.advance(1)
         if CLEANLAB in settings.kinds:
             findings = with_cleanlab(store, findings, settings.top)
@@ -94,7 +106,7 @@ def audit(
         findings = with_image_checks(
             store, findings, read_image, settings.top, earlier=earlier, progress=progress
         )
-    report = AuditReport(tuple(findings), settings.kinds)
+    report = AuditReport(tuple(findings), kinds, totals)
     with store.writer():
         if {CAUSES, FILTERS} & {*settings.kinds}:
             report = report.without_outdated(read_modes(store).changed_since(sources.modes))
@@ -134,15 +146,16 @@ class _Sources:
         return read_pictures(self.store)
 
 
-def _duplicates(sources: _Sources, against: Store | None, settings: AuditSettings) -> list[Finding]:
+def _duplicates(sources: _Sources, settings: AuditSettings) -> list[Finding]:
     names = _by_id(sources.store, "label_name")
     believed = _by_id(sources.store, "label_probability")
-    found = duplicates(sources.pictures, names, believed, settings.similarity)
-    if against is not None:
-        other, labels = read_pictures(against), _by_id(against, "label_name")
-        shown = against.path.name
-        found += leaks(sources.pictures, other, names, labels, settings.similarity, shown)
-    return found
+    return duplicates(sources.pictures, names, believed, settings.similarity)
+
+
+def _leaks(sources: _Sources, against: Store, settings: AuditSettings) -> list[Finding]:
+    names, others = (_by_id(store, "label_name") for store in (sources.store, against))
+    other, shown = read_pictures(against), against.path.name
+    return leaks(sources.pictures, other, names, others, settings.similarity, shown)
 
 
 def _causes(sources: _Sources, settings: AuditSettings) -> list[Finding]:

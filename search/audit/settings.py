@@ -9,6 +9,8 @@ from ..outdated import CAUSES, FILTERS
 LABELS = "labels"
 DUPLICATES = "duplicates"
 KINDS = (LABELS, DUPLICATES, CAUSES, FILTERS)
+LEAKS = "leaks"
+"""Images that another index holds too; looked for beside duplicates where that index is given."""
 CLEANLAB = "cleanlab"
 """What cleanlab finds beyond these; only where it is asked for, since it is an extra."""
 IMAGES = "images"
@@ -17,6 +19,7 @@ EXTRAS = (CLEANLAB, IMAGES)
 TITLES = {
     LABELS: "Wrong labels",
     DUPLICATES: "Duplicates",
+    LEAKS: "Leaks",
     CAUSES: "Causes",
     FILTERS: "Weak filters",
     CLEANLAB: "cleanlab",

@@ -117,3 +117,16 @@ def test_a_corrected_manifest_is_indexed_as_it_is(run: Run, own: Place, tmp_path
     expected = {row["id"]: row["label_name"] for row in listed[2:]} | {wrong["id"]: right}
     assert {row["id"]: row["label_name"] for row in again} == expected
     assert [row["id"] for row in again if row["meta_verdict"]] == [wrong["id"]]
+
+
+def test_leaks_are_counted_and_come_first(run: Run, own: Place, place: Place) -> None:
+    words = ("audit", "--db", own.db, "--kind", "duplicates", "--against", place.db, "--top", 20)
+    out = run(*words).out
+    heading = (
+        f"leaks: 240 of 240 images are in {place.db.name} too, the first 20 kept; the first 10"
+    )
+    assert out.startswith(f"\n{heading}\n")
+    assert "\nduplicates: 0 findings\n" in out
+    found = run(*words, "--json").document
+    assert list(found["findings"]) == ["leaks", "duplicates"]
+    assert found["totals"] == {"leaks": 240, "duplicates": 0}

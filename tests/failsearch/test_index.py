@@ -68,7 +68,7 @@ def test_a_lone_text_is_not_taken_apart(index: Index) -> None:
 
 def test_an_audit_takes_one_kind_and_the_path_of_an_index(own_index: Index, place: Place) -> None:
     leaks = own_index.audit(kinds="duplicates", against=str(place.db))
-    assert leaks.kinds == ("duplicates",)
+    assert leaks.kinds == ("leaks", "duplicates")
     assert leaks.findings == own_index.audit(kinds=["duplicates"], against=place.db).findings
 
 
@@ -100,6 +100,10 @@ WRONG: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
         "no setting 'rate'",
     ),
     "a number for an index": (lambda index, _: index.audit(against=5), "against=5"),
+    "an audit that looks deep at no labels": (
+        lambda index, _: index.audit(kinds="duplicates", deep=True),
+        "deep is for label suspects: add the kind labels",
+    ),
     "a float image": (
         lambda index, _: index.search(image=np.zeros((8, 8, 3)), label=0),
         r"not float64 \[8, 8, 3\]",

@@ -1,6 +1,7 @@
 """An audit of an index in which every kind of finding is planted."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,13 +98,42 @@ def test_the_suggestion_is_that_of_most_copies_or_else_of_the_model(
     assert why in found.reason
 
 
-def test_leaks_name_the_twin_in_the_other_index(store: Store, planted_index: Path) -> None:
+@pytest.fixture
+def copied(planted_index: Path, tmp_path: Path) -> Store:
+    """A copy, so that findings about the original beside it stay out of other tests."""
+    return Store.open(shutil.copytree(planted_index, tmp_path / "copied"))
+
+
+def test_leaks_name_the_twin_in_the_other_index(copied: Store, planted_index: Path) -> None:
     other = Store.open(planted_index)
-    found = audit(store, AuditSettings(kinds=("duplicates",), top=1000), against=other).findings
-    leaked = {finding.subject for finding in found if "other" in finding.evidence}
-    assert leaked == set(store.read(["id"])["id"].to_pylist())
-    conflicts = [f for f in found if f.evidence.get("other") and "labelled" in f.reason]
+    found = audit(copied, AuditSettings(kinds=("duplicates",), top=1000), against=other).findings
+    leaked = {finding.subject for finding in found if finding.kind == "leaks"}
+    assert leaked == set(copied.read(["id"])["id"].to_pylist())
+    conflicts = [f for f in found if f.kind == "leaks" and "labelled" in f.reason]
     assert {finding.subject for finding in conflicts} == {f"r{CONFLICT[1]}"}
+
+
+def test_leaks_come_first_and_are_counted_before_the_cut(
+    copied: Store, planted_index: Path
+) -> None:
+    settings = AuditSettings(kinds=("labels", "duplicates"), top=2)
+    report = audit(copied, settings, against=Store.open(planted_index))
+    assert report.kinds == ("leaks", "labels", "duplicates")
+    assert (len(report.of("leaks")), len(report.of("duplicates"))) == (2, 2)
+    assert report.totals == {"leaks": copied.count(), "duplicates": 3}
+    assert report.to_json()["totals"] == report.totals
+    stored = read_findings(copied)
+    assert stored.kinds == ("leaks", "labels", "duplicates", "causes", "filters")
+    assert stored.findings == report.findings
+    assert not stored.totals
+
+
+def test_findings_that_are_gone_are_not_counted() -> None:
+    causes = tuple(Finding("causes", 1.0, mode, (), "dark") for mode in ("m1", "m2"))
+    report = AuditReport(causes, ("causes",), {"causes": 7})
+    assert report.without_outdated({"m2"}).totals == {"causes": 6}
+    with pytest.raises(ValueError, match="2 of 1 findings"):
+        AuditReport(causes, ("causes",), {"causes": 1})
 
 
 def test_the_dark_mode_and_its_metadata_are_shared_causes(store: Store) -> None:
