@@ -57,11 +57,13 @@ def build_row_index(
 
 
 def require_column(names: Sequence[str], column: str, option: str, source: str) -> None:
-    """Raise DataError naming the columns there are, where one is missing."""
+    """Raise DataError naming the columns there are, where one is missing or ambiguous."""
     if column not in names:
         raise DataError(
             f"{source} has no column {column!r} ({option}): its columns are {', '.join(names)}"
         )
+    if names.count(column) > 1:
+        raise DataError(f"{source} has several columns {column!r} ({option}): rename all but one")
 
 
 def _ids(
@@ -73,10 +75,9 @@ def _ids(
     source: str,
 ) -> tuple[list[str], dict[int, str]]:
     """Return the ids: the column asked for, else `id`, else the path, else the row number."""
-    if options.id_column is not None:
-        require_column(table.column_names, options.id_column, "--id-column", source)
     column = options.id_column or ID
-    if column in table.column_names:
+    if options.id_column is not None or column in table.column_names:
+        require_column(table.column_names, column, "--id-column", source)
         values = [None if v is None else str(v) for v in table[column].to_pylist()]
         missing = {row: "no id" for row, value in enumerate(values) if not value}
         return [value or f"row {row}" for row, value in enumerate(values)], missing
@@ -91,13 +92,20 @@ def _metadata(table: pa.Table, used: set[str]) -> tuple[pa.Table, list[str]]:
 
     Nested and binary columns are left out and named: no filter can use them.
     """
-    found = {name: _storable(table[name]) for name in table.column_names if name not in used}
-    columns = {name: column for name, column in found.items() if column is not None}
-    unfit = [name for name in found if name not in columns]
-    names = column_names(columns, METADATA_PREFIX)
-    if not names:
+    kept: list[tuple[str, pa.ChunkedArray]] = []
+    unfit = []
+    # Not by name: a table may have several columns of one, or of none, as spreadsheets write them.
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if name in used:
+            continue
+        if (storable := _storable(column)) is None:
+            unfit.append(name)
+        else:
+            kept.append((name, storable))
+    if not kept:
         return table.select([]).replace_schema_metadata(), unfit
-    return pa.table(dict(zip(names, columns.values(), strict=True))), unfit
+    names, columns = zip(*kept, strict=True)
+    return pa.table(dict(zip(column_names(names, METADATA_PREFIX), columns, strict=True))), unfit
 
 
 def _storable(column: pa.ChunkedArray) -> pa.ChunkedArray | None:

@@ -60,7 +60,7 @@ def _delimiter(data: bytes, file: Path, wanted: Collection[str]) -> str:
 
     Where the comma is the decimal mark, spreadsheets write semicolons into a CSV file.
     """
-    header = data.partition(b"\n")[0].decode("utf-8-sig")
+    header = data.lstrip(b"\r\n").partition(b"\n")[0].decode("utf-8-sig")
 
     def gives(delimiter: str) -> tuple[int, int]:
         names = [name.strip(' "\r') for name in header.split(delimiter)]

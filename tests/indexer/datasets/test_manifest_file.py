@@ -88,6 +88,23 @@ def test_a_missing_column_is_named(tmp_path, options, message):
         open_dataset(write(tmp_path, "path,label\na.png,cat\n"), **options)
 
 
+def test_columns_of_one_name_or_none_are_all_kept(tmp_path):
+    file = write(tmp_path, "path,label,x,x,,\na.png,cat,1,2,3,\n")
+
+    (row,) = open_dataset(file).rows()
+
+    assert list(row.metadata.values()) == [1, 2, 3, None]
+    assert list(row.metadata)[:2] == ["meta_x", "meta_x_2"]
+
+
+@pytest.mark.parametrize("column", ["path", "label", "id"])
+def test_a_column_that_is_needed_must_be_the_only_one_of_its_name(tmp_path, column):
+    file = write(tmp_path, f"path,label,id,{column}\na.png,cat,1,x\n")
+
+    with pytest.raises(DataError, match=f"several columns '{column}' .*: rename all but one"):
+        open_dataset(file)
+
+
 def test_rows_with_gaps_keep_their_place(tmp_path):
     file = write(tmp_path, "path,label\na.png,cat\n,dog\nc.png,\nd.png,dog\na.png,cat\n")
 
@@ -157,7 +174,7 @@ def test_another_delimiter_is_found_by_the_columns_that_it_gives(tmp_path, delim
 @pytest.mark.parametrize("header", ["path;species;note", "file;species;path, old"])
 def test_a_missing_column_is_named_whatever_the_delimiter(tmp_path, header):
     with pytest.raises(DataError, match=rf"its columns are {header.replace(';', ', ')}$"):
-        open_dataset(write(tmp_path, f"{header}\na.png;cat;x\n"))
+        open_dataset(write(tmp_path, f"\n{header}\na.png;cat;x\n"))
 
 
 def test_a_comma_stays_the_delimiter_where_a_name_holds_another(tmp_path):
