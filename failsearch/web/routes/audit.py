@@ -20,6 +20,7 @@ from search.audit.settings import (
     IMAGES,
     KINDS,
     LABELS,
+    LEAKS,
     title_of,
 )
 
@@ -38,6 +39,7 @@ ABOUT = {
     LABELS: "Images whose label neither the model nor similar images support, the least "
     "believable first.",
     DUPLICATES: "Images that are nearly the same; where their labels differ, one of them is wrong.",
+    LEAKS: "Images that another index holds too, such as validation images seen in training.",
     CAUSES: "What the images of a failure mode have in common, beside correct images of the same "
     "classes.",
     FILTERS: "Filters that stand out in many failures, and the images where they do.",
