@@ -173,6 +173,9 @@ def measure(case: Case, neighbours: tuple[np.ndarray, np.ndarray]) -> dict[str, 
             first = first[wrong[first]]
             result[f"{name} ÷ best single"] = result[name] / best
             result[f"{name}: suggestion right"] = float((suggested == case.right)[first].mean())
+    if FORGET in found:
+        for name in (FORGET, f"{FORGET}: suggestion right"):  # of the same draw of labels
+            result[f"{name}, gain"] = result[name] - result[name.replace(FORGET, DEEP)]
     return result
 
 

@@ -1,6 +1,7 @@
 """Forgetting: what is trained on, what stays as it is, and how images are altered."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_fewer_samples_than_a_batch_make_smaller_batches() -> None:
 def test_other_architectures_forget_too(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(forgetting, "STEPS", 2)
     torch.manual_seed(0)
-    model = timm.create_model(name, num_classes=3).eval()
+    model: Any = timm.create_model(name, num_classes=3).eval()
     before = copy.deepcopy(model.state_dict())
     side = model.pretrained_cfg["input_size"][1]
     inputs = TensorInputs(torch.rand(6, 3, side, side))
