@@ -61,7 +61,7 @@ def _model(manifest: Manifest, model: str | None, checkpoint: str | Path | None)
             require_trust(spec, folder)
         return load_as_indexed(manifest, spec, checkpoint, folder=folder).describe()
     loaded = load_as_indexed(manifest, model, checkpoint, folder=None)
-    if loaded.folder is not None:  # the user names it himself
+    if loaded.folder is not None:  # of a factory that the user has just named
         remember(loaded.spec, loaded.folder)
     return loaded.describe()
 

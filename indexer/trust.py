@@ -2,7 +2,7 @@
 
 An index of a model of one's own module names that module and its folder, and opening the model
 runs the code there. Indexes are shared, so what a manifest names is imported only where this user
-named the same factory of the same folder before, or says that he trusts it.
+named the same factory of the same folder before, or trusts it expressly.
 """
 
 import json
@@ -24,7 +24,7 @@ def trust_all() -> None:
 
 
 def remember(spec: str, folder: str) -> None:
-    """Note that this user named a factory of a folder himself.
+    """Note that this user named a factory of a folder.
 
     Where the note cannot be written, as in a read-only home, the environment variable remains.
     """
