@@ -149,10 +149,18 @@ def _rewrite(
     if state_digest(edited) != promised:
         raise ModelError(f"the patch does not give the weights that it names: {path} is unchanged")
     target = path if output is None else Path(output)
-    if target != path and target.exists() and METADATA_KEY in _load(target)[0]:
+    if target != path and _is_patch(target):
         raise SettingError(f"{target} is a patch: write the weights to another file")
     _save(edited, target, metadata)
     return target
+
+
+def _is_patch(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):  # nothing there, or something else
+        return False
 
 
 def weights_file(path: str | Path) -> Path:

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from indexer.errors import SettingError
 from indexer.progress import track
+from search.destination import check_export, check_file, check_folder
 
 from .options import DEFAULT_DB, Db, Device, Json, flag
-from .output import check_export, check_file, check_folder, emit, table
+from .output import emit, table
 
 if TYPE_CHECKING:
     from failsearch.index import Index

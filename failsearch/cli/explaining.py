@@ -7,9 +7,10 @@ import typer
 from rich.console import Console
 
 from indexer.progress import track
+from search.destination import check_folder
 
 from .options import DEFAULT_DB, Db, Device, Json, Seed
-from .output import check_folder, emit, table
+from .output import emit, table
 
 Out = Annotated[Path, typer.Option(help="Folder for the pictures and arrays.", metavar="DIR")]
 

@@ -9,10 +9,11 @@ from rich.console import Console
 
 from indexer.errors import SettingError
 from indexer.progress import track
+from search.destination import check_file
 from search.words import percent
 
 from .options import DEFAULT_DB, Db, Json, Seed, flag
-from .output import check_file, emit, table
+from .output import emit, table
 
 if TYPE_CHECKING:
     from failsearch.index import Index

@@ -12,10 +12,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from search.destination import check_export as check_export
-from search.destination import check_file as check_file
-from search.destination import check_folder as check_folder
-
 PIPED_WIDTH = 10_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control codes, breaks of lines and paragraphs, and what turns the direction of a line."""

@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 
 from indexer.progress import track
+from search.destination import check_file
 
 from .options import DEFAULT_DB, Db, Device, Json
-from .output import check_file, emit, table
+from .output import emit, table
 from .repairing import UNJUDGED
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from rich.console import Console
 from indexer.durability import disk_errors, replace_file
 from indexer.errors import SettingError
 from indexer.progress import track
+from search.destination import check_file, check_folder
 from search.words import percent
 
 from .options import DEFAULT_DB, Db, Device, Json, Seed
-from .output import check_file, check_folder, emit, points, table
+from .output import emit, points, table
 
 if TYPE_CHECKING:
     from finetune.mode_repair import ModeRepairReport

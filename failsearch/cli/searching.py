@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 
 from indexer.errors import SettingError
+from search.destination import check_export, check_file
 
 from .options import DEFAULT_DB, Db, Device, Filters, Json, flag
-from .output import check_export, check_file, emit, table
+from .output import emit, table
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from indexer.errors import SettingError
+from search.destination import check_file
 
 from .options import DEFAULT_DB, Db, Json, flag
-from .output import check_file, emit
+from .output import emit
 
 
 def register(app: typer.Typer) -> None:
