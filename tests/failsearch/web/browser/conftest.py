@@ -42,7 +42,9 @@ class Server:
         self.database = database
         self.address = f"http://{host}"
         app = create_app(database, Guard(frozenset({host})))
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+        # A second for open connections to close: one left open would take requests after the end.
+        config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listening],))
         self._thread.start()
 
@@ -53,7 +55,7 @@ class Server:
 
     def stop(self) -> None:
         """Stop answering."""
-        self._server.force_exit = self._server.should_exit = True
+        self._server.should_exit = True
         self._thread.join(20)
 
 
