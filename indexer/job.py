@@ -90,6 +90,8 @@ class Job:
             ClassMapError: the classes of data and model do not fit.
             ModelError: the model has no such units.
         """
+        lists = (loaded.class_names or (), *loaded.class_aliases, settings.class_map)
+        dataset = dataset.expecting([name for names in lists for name in names])
         classes = match_classes(
             dataset,
             num_classes=loaded.num_classes,

@@ -97,7 +97,9 @@ def index_dataset(
             _require_same_data(finished, job)
             _remove_done(spool)
             return clock.report(store, "unchanged", finished, source=0)
-        reader = ImageReader(dataset, job.classes, loaded.transform, (), job.settings.max_pixels)
+        reader = ImageReader(
+            job.dataset, job.classes, loaded.transform, (), job.settings.max_pixels
+        )
         state = _interrupted(spool, job)
         status = "indexed" if state is None else "continued"
         with kept_memory(), progress("Indexing", len(dataset), _rows_done(spool, state)) as tracker:
@@ -145,7 +147,9 @@ def add_dataset(
             return clock.report(store, "unchanged", manifest, known)
         _require_same_columns(store.table(SAMPLES).schema, dataset.metadata_schema)
         taken = set(store.read([ID])[ID].to_pylist())
-        reader = ImageReader(dataset, job.classes, loaded.transform, taken, job.settings.max_pixels)
+        reader = ImageReader(
+            job.dataset, job.classes, loaded.transform, taken, job.settings.max_pixels
+        )
         with kept_memory(), progress("Adding", len(dataset), _rows_done(spool, state)) as tracker:
             if state is None:
                 state = begin_run(spool, job, reader, tracker, manifest)

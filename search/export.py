@@ -1,6 +1,5 @@
 """Samples as files: csv, parquet, Arrow, JSON lines, or images in one folder per confused pair."""
 
-import csv
 import hashlib
 import io
 import json
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
+from indexer.datasets.delimited import MISSING
 from indexer.durability import disk_errors, replace_file
 from indexer.errors import SettingError
 
@@ -30,6 +30,7 @@ _SIGNATURES = (
     (b"II*\0", ".tif"),
     (b"MM\0*", ".tif"),
 )
+_QUOTED = re.compile(r'[",\r\n]')
 _UNSAFE = re.compile(r"[^\w.@=+-]+")
 _LONGEST = 100
 
@@ -123,15 +124,26 @@ def _write_lines(rows: Iterable[dict[str, object]], file: BinaryIO) -> None:
 
 def _write_csv(table: pa.Table, file: BinaryIO) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text)
-    writer.writerow(table.column_names)
+    text.write(_csv_row(table.column_names))
     for batch in table.to_batches(max_chunksize=1024):
-        writer.writerows(map(_csv_row, batch.to_pylist()))
+        text.writelines(_csv_row(row.values()) for row in batch.to_pylist())
     text.detach()  # flushes, and leaves the file open for whoever opened it
 
 
-def _csv_row(row: dict[str, object]) -> list[object]:
-    return [json.dumps(value) if isinstance(value, list) else value for value in row.values()]
+def _csv_row(values: Iterable[object]) -> str:
+    return ",".join(map(_csv_cell, values)) + "\r\n"
+
+
+def _csv_cell(value: object) -> str:
+    """Return a value as csv holds it; text that could be taken for none goes in quotation marks.
+
+    The csv module of Python 3.11 cannot tell "" and "NA" from a missing value.
+    """
+    if value is None:
+        return ""
+    text = json.dumps(value) if isinstance(value, list) else str(value)
+    ambiguous = isinstance(value, str) and (not text or text in MISSING)
+    return '"' + text.replace('"', '""') + '"' if ambiguous or _QUOTED.search(text) else text
 
 
 def safe_name(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -174,6 +174,14 @@ class ImageDataset(ABC):
                 metadata=next(metadata),
                 error=index.errors.get(number),
             )
+
+    def expecting(self, classes: Collection[str]) -> "ImageDataset":
+        """Return the data set read with these class names in mind.
+
+        A text file does not say whether "NA" is a class or a gap; other formats leave no doubt.
+        """
+        del classes
+        return self
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

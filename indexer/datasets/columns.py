@@ -1,7 +1,7 @@
 """From the light columns of a table (all but the images) to the rows of a data set."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 import pyarrow.types as pat
@@ -24,6 +24,7 @@ def build_row_index(
     positional: bool,
     source: str,
     left_out: Sequence[str] = (),
+    classes: Collection[str] = (),
 ) -> RowIndex:
     """Return the rows of a table.
 
@@ -35,6 +36,7 @@ def build_row_index(
         positional: references are row numbers; otherwise they are the paths.
         source: what the table was read from, for messages.
         left_out: columns of the source that the table is without.
+        classes: labels that are class names as they are written, even blank ones.
 
     Raises:
         DataError: the table has no rows, or lacks a column that was asked for.
@@ -42,7 +44,7 @@ def build_row_index(
     if not table.num_rows:
         raise DataError(f"{source} has no rows")
     require_column(table.column_names, options.label_column, "--label-column", source)
-    labels = parse_labels(table[options.label_column].to_pylist(), class_names)
+    labels = parse_labels(table[options.label_column].to_pylist(), class_names, classes)
     ids, errors = _ids(table, options, paths, positional=positional, source=source)
     if positional:
         refs = [str(row) for row in range(table.num_rows)]

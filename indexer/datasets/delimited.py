@@ -1,6 +1,6 @@
 """Text files of one row a line: CSV and TSV."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,16 +9,22 @@ import pyarrow.csv as pa_csv
 from ..errors import DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+MISSING = frozenset(("NA", "N/A", "NaN", "nan", "null", "NULL", "None"))
+"""Words that stand for no value, as nothing does; in quotation marks they are text."""
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_delimited(file: Path, text_columns: Collection[str]) -> tuple[pa.Table, dict[str, str]]:
+def read_delimited(
+    file: Path, text_columns: Collection[str], label_column: str, classes: Collection[str] = ()
+) -> tuple[pa.Table, dict[str, str]]:
     """Return the table of a text file, and the reason by id for lines that do not parse.
 
     Args:
         file: a file with one of the suffixes of `DELIMITERS`.
         text_columns: columns that matter most; they tell which delimiter the file has, and stay
             text as written: "007" is a name, not the number 7.
+        label_column: the one of them that holds labels.
+        classes: words of `MISSING` that are labels all the same.
 
     Raises:
         DataError: it cannot be read, is not UTF-8, or has no header.
@@ -31,10 +37,8 @@ def read_delimited(file: Path, text_columns: Collection[str]) -> tuple[pa.Table,
         )
         return "skip"
 
-    try:
-        data = file.read_bytes()
-        _require_utf_8(data, file)
-        table = pa_csv.read_csv(
+    def parse(missing: Collection[str], columns: Sequence[str] = ()) -> pa.Table:
+        return pa_csv.read_csv(
             pa.BufferReader(data),
             # One thread, since only then do malformed lines come with their number.
             read_options=pa_csv.ReadOptions(use_threads=False),
@@ -45,11 +49,21 @@ def read_delimited(file: Path, text_columns: Collection[str]) -> tuple[pa.Table,
             ),
             convert_options=pa_csv.ConvertOptions(
                 column_types={name: pa.string() for name in text_columns},
-                null_values=["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"],
+                include_columns=columns,
+                null_values=["", *missing],
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
             ),
         )
+
+    try:
+        data = file.read_bytes()
+        _require_utf_8(data, file)
+        table = parse(MISSING)
+        if MISSING.intersection(classes):
+            labels = parse(MISSING.difference(classes), [label_column])
+            place = table.column_names.index(label_column)
+            table = table.set_column(place, label_column, labels[label_column])
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file} cannot be read as a table: {error}") from error
     return table, malformed

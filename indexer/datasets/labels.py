@@ -1,7 +1,7 @@
 """Labels of a whole data set: integers, or names and the list of them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,9 @@ class Labels:
         return None if label is None or self.names is None else self.names[label]
 
 
-def parse_labels(column: Sequence[Any], names: Sequence[str] | None = None) -> Labels:
+def parse_labels(
+    column: Sequence[Any], names: Sequence[str] | None = None, classes: Collection[str] = ()
+) -> Labels:
     """Return the labels of a column of integers or class names.
 
     A column counts as integers where every value does; "3" and 3.0 are the integer 3, since CSV
@@ -45,14 +47,13 @@ def parse_labels(column: Sequence[Any], names: Sequence[str] | None = None) -> L
     Args:
         column: N values as the data holds them.
         names: the data set's own list of class names, where it has one.
+        classes: values that are class names as they are written, even blank ones.
     """
     integers = [_as_integer(value) for value in column]
-    present = [not _is_missing(value) for value in column]
-    if all(number is not None for number, there in zip(integers, present, strict=True) if there):
+    texts = [_as_text(value, classes) for value in column]
+    pairs = zip(integers, texts, strict=True)
+    if all(number is not None for number, text in pairs if text is not None):
         return _integer_labels(column, integers, names)
-    texts = [
-        str(value).strip() if there else None for value, there in zip(column, present, strict=True)
-    ]
     declared = names is not None
     if names is None:
         names = sorted({text for text in texts if text is not None}, key=natural_key)
@@ -90,10 +91,12 @@ def _integer_labels(
     return Labels(values, None if names is None else tuple(names), names is not None, errors)
 
 
-def _is_missing(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isnan(value)
-    return value is None or (isinstance(value, str) and not value.strip())
+def _as_text(value: Any, classes: Collection[str]) -> str | None:
+    """Return a label as text, None where it is missing."""
+    if isinstance(value, str):
+        return value if value in classes else value.strip() or None
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return None if missing else str(value).strip()
 
 
 def _as_integer(value: Any) -> int | None:

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError
-from .base import ImageDataset, RowIndex
+from .base import DatasetOptions, ImageDataset, RowIndex
 from .columns import ID, build_row_index, require_column
-from .delimited import DELIMITERS, read_delimited
+from .delimited import DELIMITERS, MISSING, read_delimited
 from .files import file_size, read_image_file
 from .hf_schema import declared_class_names
 from .labels import Labels
@@ -23,9 +23,18 @@ class ManifestDataset(ImageDataset):
     kind: ClassVar[str] = "manifest"
     positional: ClassVar[bool] = False
 
+    def __init__(self, spec: str, options: DatasetOptions, classes: Collection[str] = ()) -> None:
+        super().__init__(spec, options)
+        self._classes = frozenset(classes)
+
+    def expecting(self, classes: Collection[str]) -> ImageDataset:
+        """Return the manifest read with these names in mind, where one looks like no label."""
+        doubtful = [name for name in classes if name in MISSING or name != name.strip() or not name]
+        return ManifestDataset(self.spec, self.options, doubtful) if doubtful else self
+
     def _build_index(self) -> RowIndex:
         file = Path(self.spec)
-        table, malformed = _read_manifest(file, self._text_columns)
+        table, malformed = self._read(file)
         require_column(table.column_names, self.options.path_column, "--path-column", str(file))
         if malformed and not table.num_rows:
             line, reason = next(iter(malformed.items()))
@@ -39,13 +48,20 @@ class ManifestDataset(ImageDataset):
             class_names=declared_class_names(table.schema, self.options.label_column),
             positional=False,
             source=str(file),
+            classes=self._classes,
         )
         return _append_malformed(index, malformed)
 
-    @property
-    def _text_columns(self) -> tuple[str, ...]:
-        options = self.options
-        return (options.label_column, options.path_column, options.id_column or ID)
+    def _read(self, file: Path) -> tuple[pa.Table, dict[str, str]]:
+        """Return the table of a manifest, and the reason by id for lines that do not parse."""
+        if file.suffix.lower() in DELIMITERS:
+            options = self.options
+            text_columns = (options.label_column, options.path_column, options.id_column or ID)
+            return read_delimited(file, text_columns, options.label_column, self._classes)
+        try:
+            return pq.read_table(file), {}
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{file} is not a readable parquet file: {error}") from error
 
     def _fingerprint_parts(self) -> Iterable[str]:
         yield hashlib.sha256(Path(self.spec).read_bytes()).hexdigest()
@@ -56,16 +72,6 @@ class ManifestDataset(ImageDataset):
     def read(self, ref: str) -> bytes:
         """Return the bytes of the file at this path, relative to the manifest's folder."""
         return read_image_file(Path(self.spec).parent / ref)
-
-
-def _read_manifest(file: Path, text_columns: Collection[str]) -> tuple[pa.Table, dict[str, str]]:
-    """Return the table of a manifest, and the reason by id for lines that do not parse."""
-    if file.suffix.lower() not in DELIMITERS:
-        try:
-            return pq.read_table(file), {}
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{file} is not a readable parquet file: {error}") from error
-    return read_delimited(file, text_columns)
 
 
 def _append_malformed(index: RowIndex, malformed: dict[str, str]) -> RowIndex:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from failsearch.query import ImageProfiler
 from indexer import pipeline, profiling
-from indexer.datasets import ImageDataset
+from indexer.datasets import ImageDataset, open_dataset
 from indexer.errors import IncompatibleIndexError, ModelError, UnsupportedLayerError
 from indexer.images import IndexedImages
 from indexer.pipeline import add_dataset
@@ -185,6 +185,26 @@ def test_data_read_in_another_way_is_not_taken_for_the_same(
         run(dataset, tmp_path / "db", **change)
     with pytest.raises(IncompatibleIndexError, match=message):
         add_dataset(dataset, tiny_model(), tmp_path / "db", replace(SETTINGS, **change), silent)
+
+
+def test_a_class_that_is_named_like_a_gap_is_one(tmp_path: Path) -> None:
+    tiny_images(tmp_path, count=6, broken=False)
+    lines = [f"{path},{'NA' if i % 2 else ''}" for i, path in enumerate(tmp_path.glob("*/*.png"))]
+    (tmp_path / "set.csv").write_text("\n".join(["path,label", *lines]))
+    named = replace(tiny_model(), class_names=("NA", "dog", "ship"))
+    report = run(open_dataset(tmp_path / "set.csv"), tmp_path / "db", named)
+    assert (report.samples, report.rejected) == (3, 3)
+    run(open_dataset(tmp_path / "set.csv"), tmp_path / "mapped", class_map={"NA": "ship"})
+    for db, name in (("db", "NA"), ("mapped", "ship")):
+        assert set(Store.open(tmp_path / db).read(["label_name"])["label_name"].to_pylist()) == {
+            name
+        }
+    rest = [f"{line.partition(',')[0]},NA" for line in lines[::2]]
+    (tmp_path / "rest.csv").write_text("\n".join(["path,label", *rest]))
+    added = add_dataset(
+        open_dataset(tmp_path / "rest.csv"), named, tmp_path / "db", SETTINGS, silent
+    )
+    assert added.samples == 6
 
 
 def test_automatic_batches_and_float16_and_signs(dataset: ImageDataset, tmp_path: Path) -> None:

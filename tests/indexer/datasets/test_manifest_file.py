@@ -240,6 +240,20 @@ def test_a_path_that_is_no_file_is_rejected(tmp_path):
             dataset.read(ref)
 
 
+@pytest.mark.parametrize("word", ["NA", "null", "NaN", "None"])
+def test_a_word_for_no_value_is_a_label_where_a_class_has_that_name(tmp_path, word):
+    text = f'path,label,score\na.png,{word},{word}\nb.png,cat,1\nc.png,,\nd.png,"{word}",2\n'
+    dataset = open_dataset(write(tmp_path, text + "e.png,N/A,3\nf.png\n"))
+
+    assert [row.label_name for row in dataset.rows()] == [None, "cat", None, word, None, None]
+    rows = list(dataset.expecting(["cat", word]).rows())
+    assert [row.label_name for row in rows] == [word, "cat", None, word, None, None]
+    assert [row.metadata["meta_score"] for row in rows] == [None, 1, None, 2, 3, None]
+    assert rows[0].error is None
+    assert dataset.expecting(["cat", word]).fingerprint == dataset.fingerprint
+    assert list(dataset.expecting(["cat"]).rows()) == list(dataset.rows())
+
+
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12)
 
 

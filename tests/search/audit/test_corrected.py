@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from indexer.datasets import open_dataset
 from indexer.store import Store
@@ -98,3 +101,23 @@ def test_what_was_corrected_opens_as_a_data_set(tmp_path: Path, suffix: str) -> 
     assert [row.id for row in found] == [f"r{row}" for row in range(6)]
     assert [again.read(row.ref) for row in found] == [dataset.read(row.ref) for row in rows]
     assert not any(row.error for row in found)
+
+
+NAMES_OF_CLASSES = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6), min_size=1
+)
+
+
+@given(names=NAMES_OF_CLASSES)
+@example(names=["NA", "None", "null", "NaN", "cat"])
+@example(names=["", " ", "a, b", '"quoted"\r\n'])
+def test_every_class_name_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    table = pa.table({"path": [f"{row}.png" for row in range(len(names))], "label": names})
+    for suffix in ("csv", "parquet"):
+        file = tmp_path_factory.mktemp("classes") / f"corrected.{suffix}"
+        write_table(table, file)
+        found = open_dataset(file).expecting(names)
+        if found.class_names is not None:  # bare integers are matched to a model's names later
+            assert [row.label_name for row in found.rows()] == names
