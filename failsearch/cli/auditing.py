@@ -221,7 +221,7 @@ def _count(kind: str, report: "AuditReport", top: int, store: "Store") -> str:
     from search.audit.settings import LEAKS
 
     found = report.of(kind)
-    total = report.totals.get(kind, len(found))
+    total = report.total(kind)
     many = f"{total:,} finding{'s' * (total != 1)}"
     if kind == LEAKS and found:
         other = found[0].evidence["other_index"]

@@ -54,7 +54,7 @@ def write_report(index: Index, output: Path, settings: ReportSettings | None = N
     if len(bare) > limit:
         raise SettingError(f"the text of the report takes {len(bare) / 1e6:.1f} MB: raise --max-mb")
     pictures.take([mode.exemplars for mode in values["modes"]])
-    shown = [finding for found in values["findings"].values() for finding in found]
+    shown = [finding for found, _ in values["findings"].values() for finding in found]
     pictures.take([(*finding.samples[:6], *finding.beside) for finding in shown])
     for repair in values["repairs"]:
         pictures.take([[row["id"] for row in rows] for rows in repair["affected"].values()])
@@ -99,12 +99,16 @@ def _modes(index: Index) -> tuple[tuple[Any, ...], int]:
 
 
 def _findings(index: Index) -> dict[str, Any]:
+    """Return the first findings of each kind by its title, and how many there are of it."""
     try:
         report = read_findings(index.store)
     except AbsentError:
         report = AuditReport((), ())
-    found = {title_of(kind): report.of(kind)[:FINDINGS_SHOWN] for kind in report.kinds}
-    return {title: findings for title, findings in found.items() if findings}
+    return {
+        title_of(kind): (found[:FINDINGS_SHOWN], report.total(kind))
+        for kind in report.kinds
+        if (found := report.of(kind))
+    }
 
 
 def _repairs(index: Index) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ def label_errors(
     relabel: Relabel | None = None,
     look_again: LookAgain | None = None,
     forget: ForgetSamples | None = None,
-) -> list[Finding]:
+) -> tuple[list[Finding], int | None]:
     """Rank the samples whose label is most probably wrong.
 
     The score is the probability that the label is not the given one, by the model, the neighbours,
@@ -61,8 +61,12 @@ def label_errors(
         look_again: shows the model altered copies of the candidates.
         forget: trains a copy of the model without the most suspicious of these, and asks it about
             them; only after `look_again`.
+
+    Returns:
+        the strongest suspects, and how many there are in all; None where the model gets samples
+        wrong that were no candidates, so that there may be more.
     """
-    light = store.read([ID, "label", "loss", "margin"])
+    light = store.read([ID, "label", "loss", "margin", "correct"])
     loss = light["loss"].to_numpy()
     most = CANDIDATES if look_again is None else DEEP_CANDIDATES
     count = min(len(loss), max(most, 5 * settings.top))
@@ -91,9 +95,10 @@ def label_errors(
     given_p, suggested = suggest(p, given)
     suspicious = np.flatnonzero(p[np.arange(count), suggested] > given_p)
     order = suspicious[np.argsort(given_p[suspicious], kind="stable")][: settings.top]
+    rest = np.delete(np.asarray(light["correct"].to_numpy(), bool), rows)
     near = _profile_evidence(store, [chosen[i] for i in order])
     under = _alternative_profiles(store, chosen, given, suggested, order, relabel)
-    return [
+    found = [
         _finding(
             sample=chosen[i],
             names=(classes[given[i]], classes[suggested[i]]),
@@ -107,6 +112,7 @@ def label_errors(
         )
         for place, i in enumerate(order)
     ]
+    return found, len(suspicious) if rest.all() else None
 
 
 def _taken_for(said: np.ndarray | None, i: int, classes: Sequence[str]) -> dict[str, int]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from indexer.store import Store
 
+_BEYOND = b"beyond"
+"""Key of the stored table's metadata: by kind, how many were found beyond those kept."""
 FINDING_SCHEMA = pa.schema(
     [
         pa.field("kind", pa.string(), nullable=False),
@@ -111,8 +113,7 @@ class AuditReport:
     Attributes:
         findings: those that were kept.
         kinds: what was looked for; leaks first.
-        totals: how many were found of a kind, kept or not; only of kinds that are counted whole,
-            and not of findings that are read from an index.
+        totals: how many were found of a kind, kept or not; only where that is known.
     """
 
     findings: tuple[Finding, ...]
@@ -136,11 +137,20 @@ class AuditReport:
         """Return the findings of one kind, strongest first."""
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
+    def total(self, kind: str) -> int:
+        """Return how many findings of a kind there are, kept or not, as far as is known."""
+        return self.totals.get(kind, len(self.of(kind)))
+
     def without_outdated(self, changed: set[str]) -> "AuditReport":
         """Return the report without the findings that speak of modes that have changed."""
         kept = tuple(f for f in self.findings if not is_outdated(f.kind, f.subject, changed))
         gone = Counter(f.kind for f in self.findings) - Counter(f.kind for f in kept)
-        totals = {kind: total - gone[kind] for kind, total in self.totals.items()}
+        left = {f.kind for f in kept}
+        totals = {
+            kind: total - gone[kind]
+            for kind, total in self.totals.items()
+            if kind in left or not gone[kind]  # of those not kept it is not known
+        }
         return AuditReport(kept, self.kinds, totals)
 
     def to_json(self) -> dict[str, Any]:
@@ -173,11 +183,14 @@ def write_findings(store: "Store", report: AuditReport) -> None:
     """Store a report; findings of other kinds that an earlier audit stored stay."""
     with store.writer():
         table = report.to_arrow()
+        beyond = {kind: total - len(report.of(kind)) for kind, total in report.totals.items()}
         earlier = store.read_table(FINDINGS)
         if earlier is not None:
             kept = [kind not in report.kinds for kind in earlier["kind"].to_pylist()]
             table = pa.concat_tables([earlier.filter(pa.array(kept, pa.bool_())), table])
-        store.write_table(FINDINGS, table)
+            known = _read_beyond(earlier)
+            beyond |= {kind: known[kind] for kind in known if kind not in report.kinds}
+        store.write_table(FINDINGS, table.replace_schema_metadata({_BEYOND: json.dumps(beyond)}))
 
 
 def read_findings(store: "Store") -> AuditReport:
@@ -194,9 +207,16 @@ def read_findings(store: "Store") -> AuditReport:
         del row["rank"]
         evidence = json.loads(row.pop("evidence"))
         findings.append(Finding(**row | {"samples": tuple(row["samples"]), "evidence": evidence}))
-    stored = dict.fromkeys(finding.kind for finding in findings)
+    stored = Counter(finding.kind for finding in findings)
     kinds = dict.fromkeys((*stored.keys() & {LEAKS}, *KINDS, *stored))
-    return AuditReport(tuple(findings), tuple(kinds))
+    beyond = _read_beyond(table)
+    totals = {kind: count + beyond[kind] for kind, count in stored.items() if kind in beyond}
+    return AuditReport(tuple(findings), tuple(kinds), totals)
+
+
+def _read_beyond(table: pa.Table) -> dict[str, int]:
+    """Return how many were found beyond those stored; {} of a table of earlier versions."""
+    return json.loads((table.schema.metadata or {}).get(_BEYOND, b"{}"))
 
 
 def _html_row(cells: Iterable[str]) -> str:

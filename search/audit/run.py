@@ -33,9 +33,6 @@ from .settings import (
 )
 from .weak_filters import weak_filters
 
-_WHOLE = (LEAKS, DUPLICATES, CAUSES)
-"""Kinds of which all are found, and then cut; of the others, the first are looked for."""
-
 
 def audit(
     store: Store,
@@ -76,15 +73,15 @@ def audit(
     settings = settings or AuditSettings()
     _check_extras(settings, read_image)  # rather fail now than after the other kinds
     sources = _Sources(store)
-    look: dict[str, Callable[[], list[Finding]]] = {
+    look: dict[str, Callable[[], tuple[list[Finding], int | None]]] = {
         LABELS: lambda: label_errors(store, settings, relabel, look_again, forget),
-        DUPLICATES: lambda: _duplicates(sources, settings),
-        CAUSES: lambda: _causes(sources, settings),
+        DUPLICATES: lambda: _whole(_duplicates(sources, settings)),
+        CAUSES: lambda: _whole(_causes(sources, settings)),
         FILTERS: lambda: weak_filters(store, sources.modes, settings.top),
     }
     kinds = settings.kinds
     if against is not None and DUPLICATES in kinds:
-        look[LEAKS] = lambda: _leaks(sources, against, settings)
+        look[LEAKS] = lambda: _whole(_leaks(sources, against, settings))
         kinds = (LEAKS, *kinds)
     if look_again is not None and LABELS in settings.kinds:
         looked = look[LABELS]()  # shows progress of its own, and bars are not nested
@@ -93,10 +90,10 @@ def audit(
     totals: dict[str, int] = {}
     with progress("Auditing", sum(kind != IMAGES for kind in kinds), 0) as tracker:
         for kind in filter(look.__contains__, kinds):
-            found = sorted(look[kind](), key=lambda finding: -finding.score)
-            findings += found[: settings.top]
-            if kind in _WHOLE:
-                totals[kind] = len(found)
+            found, total = look[kind]()
+            findings += sorted(found, key=lambda finding: -finding.score)[: settings.top]
+            if total is not None:
+                totals[kind] = total
             tracker.advance(1)
         if CLEANLAB in settings.kinds:
             findings = with_cleanlab(store, findings, settings.top)
@@ -112,6 +109,10 @@ def audit(
             report = report.without_outdated(read_modes(store).changed_since(sources.modes))
         write_findings(store, report)
     return report
+
+
+def _whole(found: list[Finding]) -> tuple[list[Finding], int]:
+    return found, len(found)
 
 
 def _check_extras(settings: AuditSettings, read_image: ReadImage | None) -> None:

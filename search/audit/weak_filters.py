@@ -20,7 +20,7 @@ SERVED = 2.0
 SHOWN = 5
 
 
-def weak_filters(store: "Store", report: ModeReport, top: int) -> list[Finding]:
+def weak_filters(store: "Store", report: ModeReport, top: int) -> tuple[list[Finding], int]:
     """Rank filters by the share of failures for which they are among the most salient.
 
     Reads the failures' profiles once, in a stream.
@@ -31,7 +31,8 @@ def weak_filters(store: "Store", report: ModeReport, top: int) -> list[Finding]:
         top: findings at most.
 
     Returns:
-        one finding a filter; the score is the share of failures, in 0..1.
+        one finding a filter, whose score is the share of failures, in 0..1; and how many filters
+        have a greater share than chance gives.
     """
     layout = store.manifest.layout
     units = len(layout)
@@ -40,14 +41,13 @@ def weak_filters(store: "Store", report: ModeReport, top: int) -> list[Finding]:
     total = counts.sum(0)
     failures = total.sum() // salient
     if not failures:
-        return []
+        return [], 0
     expected = salient / units
+    count = int((total / failures > expected).sum())
     sizes = np.array([mode.size for mode in report.modes])
     found = []
-    for column in np.argsort(-total, kind="stable")[:top]:
+    for column in np.argsort(-total, kind="stable")[: min(top, count)]:
         share = float(total[column] / failures)
-        if share <= expected:
-            break
         within = counts[:-1, column] / np.maximum(sizes, 1)
         order = np.argsort(-within, kind="stable")
         served = [int(m) for m in order if within[m] >= SERVED * share][:SHOWN]
@@ -73,7 +73,7 @@ def weak_filters(store: "Store", report: ModeReport, top: int) -> list[Finding]:
             },
         )
         found.append(finding)
-    return found
+    return found, count
 
 
 def _count(store: "Store", report: ModeReport, salient: int) -> tuple[np.ndarray, "_Strongest"]:

@@ -29,6 +29,9 @@ def test_audit_gives_every_finding_a_reason(run: Run, own: Place, tmp_path: Path
     assert all(f["reason"] for kind in found["findings"].values() for f in kind)
     assert file.exists()
     assert {"x", "y", "neighbors", "mode"} <= set(pq.read_table(atlas).column_names)
+    assert set(found["totals"]) == {"labels", "duplicates", "causes", "filters"}
+    out = run("audit", "--db", own.db, "--kind", "filters", "--top", 1).out
+    assert out.startswith(f"\nfilters: {found['totals']['filters']} findings, the first 1 kept\n")
 
 
 def test_audit_asks_cleanlab_and_writes_for_other_tools(

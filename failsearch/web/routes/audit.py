@@ -56,7 +56,7 @@ def audit_page(request: Request, state: App, kind: Text | None = None) -> HTMLRe
     """Show the findings of one kind, undecided ones first; of the first that has any."""
     report = state.findings
     kinds = [
-        {"kind": name, "title": title_of(name), "count": len(report.of(name)) if report else 0}
+        {"kind": name, "title": title_of(name), "count": report.total(name) if report else 0}
         for name in _kinds(state)
     ]
     filled = [one for one in kinds if one["count"]]
@@ -74,6 +74,7 @@ def audit_page(request: Request, state: App, kind: Text | None = None) -> HTMLRe
         review=any(entry["suspect"] for entry in queue),
         relabel=any(entry["choices"] for entry in queue),
         kinds=kinds,
+        total=report.total(chosen) if report else 0,
         others=filled,
         about_modes=chosen in (CAUSES, FILTERS),
         queue=queue,
@@ -87,11 +88,12 @@ def audit_page(request: Request, state: App, kind: Text | None = None) -> HTMLRe
 
 @router.get("/api/audit")
 def findings_json(state: App, kind: Text = LABELS) -> dict[str, Any]:
-    """Return the findings of one kind and all decisions."""
-    report = state.findings
-    found = report.of(_known(state, kind)) if report else ()
+    """Return the findings of one kind, how many there are, kept or not, and all decisions."""
+    report, kind = state.findings, _known(state, kind)
+    found = report.of(kind) if report else ()
     return {
         "findings": [finding.to_json() for finding in found],
+        "total": report.total(kind) if report else 0,
         "decisions": list(state.decisions.values()),
     }
 

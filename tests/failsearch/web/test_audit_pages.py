@@ -75,6 +75,20 @@ def test_findings_of_every_kind_are_shown(
         assert f"<h2>Audit: {title}</h2>" in report
 
 
+def test_findings_that_are_not_kept_are_counted(
+    connect: Connect, own_index: Path, tmp_path: Path
+) -> None:
+    report = AuditReport((found("labels"),), ("labels", "filters"), {"labels": 1234, "filters": 0})
+    write_findings(Store.open(own_index), report)
+    client = connect(own_index)
+    page = client.get("/audit?kind=labels", headers=HTML).text
+    assert 'Wrong labels <span class="soft">1,234</span>' in page
+    assert "1,234 were found; these are the first 1." in page
+    assert client.get("/api/audit?kind=labels").json()["total"] == 1234
+    write_report(failsearch.open(own_index), tmp_path / "report.html")
+    assert ">and 1,233 more</p>" in (tmp_path / "report.html").read_text()
+
+
 def test_for_copies_only_labels_of_copies_are_offered(connect: Connect, own_index: Path) -> None:
     store = Store.open(own_index)
 

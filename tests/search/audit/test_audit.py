@@ -117,21 +117,41 @@ def test_leaks_come_first_and_are_counted_before_the_cut(
     copied: Store, planted_index: Path
 ) -> None:
     settings = AuditSettings(kinds=("labels", "duplicates"), top=2)
+    suspects = len(audit(copied, AuditSettings(kinds=("labels",), top=1000)))
     report = audit(copied, settings, against=Store.open(planted_index))
     assert report.kinds == ("leaks", "labels", "duplicates")
     assert (len(report.of("leaks")), len(report.of("duplicates"))) == (2, 2)
-    assert report.totals == {"leaks": copied.count(), "duplicates": 3}
+    assert report.totals == {"leaks": copied.count(), "labels": suspects, "duplicates": 3}
     assert report.to_json()["totals"] == report.totals
     stored = read_findings(copied)
     assert stored.kinds == ("leaks", "labels", "duplicates", "causes", "filters")
     assert stored.findings == report.findings
-    assert not stored.totals
+    assert stored.totals == report.totals
+    audit(copied, AuditSettings(kinds=("filters",), top=1))
+    assert read_findings(copied).totals.items() > report.totals.items()
+
+
+def test_how_many_filters_stand_out_does_not_depend_on_how_many_are_kept(copied: Store) -> None:
+    few, many = (audit(copied, AuditSettings(kinds=("filters",), top=top)) for top in (2, 1000))
+    assert few.total("filters") == many.total("filters") == len(many) > len(few) == 2
+    assert few.findings == many.findings[:2]
+
+
+def test_suspects_are_not_counted_where_failures_were_no_candidates(
+    copied: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.audit.labels.CANDIDATES", 20)
+    report = audit(copied, AuditSettings(kinds=("labels",), top=2))
+    assert not report.totals
+    assert report.total("labels") == 2
+    assert "labels" not in read_findings(copied).totals
 
 
 def test_findings_that_are_gone_are_not_counted() -> None:
     causes = tuple(Finding("causes", 1.0, mode, (), "dark") for mode in ("m1", "m2"))
     report = AuditReport(causes, ("causes",), {"causes": 7})
     assert report.without_outdated({"m2"}).totals == {"causes": 6}
+    assert not report.without_outdated({"m1", "m2"}).totals
     with pytest.raises(ValueError, match="2 of 1 findings"):
         AuditReport(causes, ("causes",), {"causes": 1})
 
