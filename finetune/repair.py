@@ -22,6 +22,7 @@ from indexer.progress import Progress, silent
 from indexer.store import Store
 from search.modes import read_modes
 from search.neighbours import SearchSettings, search
+from search.snapshot import snapshot
 
 from .edits import Edit, targets_of
 from .masked import MaskedTraining
@@ -71,6 +72,8 @@ def repair(
     settings = settings or RepairSettings()
     if (mode is None) == (sample is None):
         raise SettingError("give either a mode or a sample to repair")
+    if sample is not None:
+        snapshot(store).positions([sample])  # rather fail now than once the model is loaded
     population, loaded = open_population(store, device)
     if sample is not None:
         learned = _failure_row(population, sample)

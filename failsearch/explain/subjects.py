@@ -17,6 +17,7 @@ from indexer.errors import SettingError
 from indexer.images import STORED, IndexedImages, open_picture, pixel_limit
 from indexer.models import LoadedModel, load_indexed_model
 from indexer.saliency.matching import Standardizer
+from search.snapshot import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +89,7 @@ class Bench:
 
     def samples(self, ids: Sequence[str]) -> list[Subject]:
         """Load samples of the index; raises UnknownSampleError and DataError."""
+        snapshot(self.store).positions(ids)  # which knows what an id may stand for instead
         rows = self.store.take(ids, ["id", "label", *STORED])
         tensors = self.images.tensor(rows)
         return [

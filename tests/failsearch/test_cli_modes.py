@@ -99,9 +99,10 @@ def test_showing_modes_takes_no_settings(
 def test_a_mode_for_a_sample_is_recognized(run: Run, own: Place) -> None:
     assert "it is a mode" not in run("search", "m1", "--db", own.db).err
     run("modes", "--db", own.db, "--min-size", 3)
-    refused = run("search", "m1", "--db", own.db)
-    assert refused.code == 2
-    assert "it is a mode, see `failsearch failures --mode m1` or `modes m1`" in refused.err
+    for words in (("search", "m1"), ("explain", "m1"), ("invert", "m1"), ("repair", "--sample=m1")):
+        refused = run(*words, "--db", own.db)
+        assert refused.code == 2
+        assert "it is a mode, see `failsearch failures --mode m1` or `modes m1`" in refused.err
     filtered = run("failures", "--filter", "mode=m1", "--db", own.db)
     assert filtered.code == 2
     assert "`failsearch failures --mode` lists the members" in filtered.err
