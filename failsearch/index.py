@@ -72,6 +72,24 @@ class Index(Modes, Repairs):
         found = self.store.read_table(REJECTS)
         return REJECTS_SCHEMA.empty_table() if found is None else found
 
+    def relocate(
+        self,
+        *,
+        model: str | None = None,
+        checkpoint: str | Path | None = None,
+        data: str | Path | Iterable[str | Path] = (),
+    ) -> Manifest:
+        """Tell the index where its model and data are now; see `indexer.relocate.relocate`.
+
+        `data` is where the data set is, or "OLD=NEW" for each that has moved.
+        """
+        from indexer.relocate import relocate
+
+        places = [data] if isinstance(data, str | Path) else data
+        return relocate(
+            self.path, model=model, checkpoint=checkpoint, data=[str(place) for place in places]
+        )
+
     def engine_paths(self, device: str = "auto") -> list[tuple[str, str, str]]:
         """Return (layer, path, reason): how the engine profiles each layer on this machine."""
         from .engine_paths import engine_paths

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+import failsearch
 from tests.failsearch.conftest import Place, Run
 
 
@@ -35,6 +36,15 @@ def test_what_has_moved_is_found_again(run: Run, moved: Place, tmp_path) -> None
     assert explained(run, moved, tmp_path / "after") == 0
     again = f"{moved.images}={moved.images}"
     assert run("relocate", "--db", moved.db, "--data", again).code == 0
+
+
+def test_what_has_moved_is_told_in_python(moved: Place) -> None:
+    index = failsearch.open(moved.db)
+    told = index.relocate(model=f"local-dir:{moved.model}", data=moved.images)
+    assert told == index.manifest == index.relocate(data=[f"{moved.images}={moved.images}"])
+    assert [source["path"] for source in told.sources] == [str(moved.images)]
+    failure = index.failures(limit=1).samples[0]
+    assert index.explain(failure.id).id == failure.id
 
 
 def test_the_way_there_is_named_where_it_is_missing(run: Run, moved: Place, tmp_path) -> None:
