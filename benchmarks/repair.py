@@ -35,7 +35,7 @@ from finetune.splits import DISCOVER, HELD_OUT, split
 from finetune.training import Recipe
 from finetune.workbench import (
     Candidate,
-    SearchSettings,
+    ModeRepairSettings,
     Task,
     candidates,
     choose,
@@ -138,7 +138,7 @@ class Cause:
             return [self._judge(name, learn_everything(self.task), started)]
         found = []
         for draw in range(DRAWS if name == "random" else 1):
-            settings = SearchSettings(selections=(name,), seed=self.pool.run.seed + 100 * draw)
+            settings = ModeRepairSettings(selections=(name,), seed=self.pool.run.seed + 100 * draw)
             evidence = gather_evidence(self.task, (name,))
             tried = list(candidates(self.task, evidence, name, settings))
             found.append(self._judge(name, choose(tried, settings.max_drop), started))

@@ -62,13 +62,13 @@ class Repairs:
     ) -> ModeRepairReport:
         """Search for a repair worth shipping; see `finetune.mode_repair.repair_mode`."""
         from finetune.mode_repair import repair_mode
-        from finetune.workbench import SearchSettings
+        from finetune.workbench import ModeRepairSettings
 
         require_writable(self.store.path)
         return repair_mode(
             self.store,
             mode,
-            settings=SearchSettings(**checked(SearchSettings, settings)),
+            settings=ModeRepairSettings(**checked(ModeRepairSettings, settings)),
             output=output,
             device=resolve_device(device),
             progress=progress,

@@ -37,7 +37,7 @@ from .rescore import rescore
 from .splits import HELD_OUT, SHARES, describe_image, near_duplicates, split
 from .workbench import (
     Candidate,
-    SearchSettings,
+    ModeRepairSettings,
     Task,
     gather_evidence,
     search,
@@ -79,7 +79,7 @@ class ModeRepairReport:
     id: str
     target: str
     target_name: str
-    settings: SearchSettings
+    settings: ModeRepairSettings
     parts: Mapping[str, int]
     candidates: int
     winner: Mapping[str, Any] | None
@@ -154,7 +154,7 @@ def repair_mode(
     store: Store,
     mode: str,
     *,
-    settings: SearchSettings | None = None,
+    settings: ModeRepairSettings | None = None,
     controls: Sequence[str] = CONTROLS,
     output: str | Path | None = None,
     device: str = "cpu",
@@ -176,7 +176,7 @@ def repair_mode(
         SettingError: the mode is too small to be split, or `output` is not empty.
     """
     require_free(output)
-    settings = settings or SearchSettings()
+    settings = settings or ModeRepairSettings()
     population, loaded = open_population(store, device)
     found = read_modes(store).mode(mode)
     rows = population.rows(found.samples)
@@ -292,7 +292,7 @@ def _train_arms(
     task: Task,
     winner: Candidate,
     controls: Sequence[str],
-    settings: SearchSettings,
+    settings: ModeRepairSettings,
     progress: Progress,
 ) -> dict[str, Edit]:
     """Return the winner's edit and those of the controls by its recipe."""

@@ -43,7 +43,7 @@ unlike the samples that are right, weak retention fixes hardly more and goes on 
 
 
 @dataclass(frozen=True)
-class SearchSettings:
+class ModeRepairSettings:
     """The space of a search and its limits.
 
     Attributes:
@@ -190,7 +190,7 @@ class Candidate:
 
 
 def search(
-    task: Task, settings: SearchSettings, progress: Progress = silent
+    task: Task, settings: ModeRepairSettings, progress: Progress = silent
 ) -> tuple[Candidate | None, list[Candidate]]:
     """Return the best candidate that keeps within `max_drop` on guard, and all that were tried.
 
@@ -208,7 +208,7 @@ def search(
 
 
 def candidates(
-    task: Task, evidence: Evidence, name: str, settings: SearchSettings
+    task: Task, evidence: Evidence, name: str, settings: ModeRepairSettings
 ) -> Iterator[Candidate]:
     """Yield the candidates of one selection, at most `budget`.
 
@@ -239,7 +239,7 @@ def choose(tried: Sequence[Candidate], max_drop: float) -> Candidate | None:
 
 
 def train_candidate(
-    task: Task, evidence: Evidence, name: str, recipe: Recipe, settings: SearchSettings
+    task: Task, evidence: Evidence, name: str, recipe: Recipe, settings: ModeRepairSettings
 ) -> Candidate:
     """Train one candidate and try it on guard."""
     columns, edit = train_selection(task, evidence, name, recipe, settings)
@@ -269,7 +269,7 @@ def train_candidate(
 
 
 def train_selection(
-    task: Task, evidence: Evidence, name: str, recipe: Recipe, settings: SearchSettings
+    task: Task, evidence: Evidence, name: str, recipe: Recipe, settings: ModeRepairSettings
 ) -> tuple[tuple[int, ...] | None, Edit]:
     """Return the columns of a selection and the edit that a recipe leads to.
 
@@ -285,14 +285,14 @@ def train_selection(
     return columns, train_retaining(task.population, targets, task.lesson, recipe)
 
 
-def _allowed(task: Task, settings: SearchSettings) -> int:
+def _allowed(task: Task, settings: ModeRepairSettings) -> int:
     """Return how many scalar weights a selection may take."""
     parameters = sum(parameter.numel() for parameter in task.population.model.parameters())
     return int(settings.max_weights * parameters)
 
 
 def selected_targets(
-    task: Task, evidence: Evidence, name: str, settings: SearchSettings
+    task: Task, evidence: Evidence, name: str, settings: ModeRepairSettings
 ) -> tuple[tuple[int, ...] | None, Targets]:
     """Return the columns of a selection, within the budget of weights, and their rows."""
     model, layout = task.population.model, task.population.layout

@@ -16,7 +16,7 @@ from indexer.store import Store
 from .cosine import Hits, exact_search, query_block, unit_or_nan
 from .predicates import FAILURES, Filter, columns, parse_filter, to_sql
 from .products import FEW_QUERIES
-from .results import Neighbour, Sample, SearchResult, SharedFilter
+from .results import CommonFilter, Neighbour, Sample, SearchResult
 from .snapshot import Among, Snapshot, snapshot
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def search_many(
 
 def shared_filters(
     query: np.ndarray, neighbour: np.ndarray, layout: FilterLayout, count: int = SHARED_FILTERS
-) -> tuple[SharedFilter, ...]:
+) -> tuple[CommonFilter, ...]:
     """Return the filters that contribute most to the cosine of two profiles.
 
     Args:
@@ -191,7 +191,7 @@ def shared_filters(
     found = []
     for column in top:
         layer, index = layout.locate(int(column))
-        found.append(SharedFilter(layer.name, index, float(parts[column] / lengths)))
+        found.append(CommonFilter(layer.name, index, float(parts[column] / lengths)))
     return tuple(found)
 
 

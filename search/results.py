@@ -97,7 +97,7 @@ _FIELDS = tuple(item.name for item in fields(Sample) if item.name != "metadata")
 
 
 @dataclass(frozen=True)
-class SharedFilter:
+class CommonFilter:
     """A filter that query and neighbour have in common.
 
     Attributes:
@@ -126,7 +126,7 @@ class Neighbour:
 
     sample: Sample
     score: float
-    shared_filters: tuple[SharedFilter, ...] = ()
+    shared_filters: tuple[CommonFilter, ...] = ()
 
     def __post_init__(self) -> None:
         if not -1 <= self.score <= 1:

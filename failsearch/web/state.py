@@ -14,8 +14,8 @@ from indexer.images import IndexedImages
 from indexer.schema import DECISIONS, FINDINGS, MODES, REJECTS, REPAIRS
 from indexer.versions import newest_version, table_folder
 
+from .gallery import Gallery
 from .jobs import Jobs
-from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from search.audit.report import AuditReport
@@ -39,16 +39,16 @@ class State:
         self._models: tuple[Sources, Models] | None = None
         self._images: IndexedImages | None = None
         self._map: tuple[int, FailureMap] | None = None
-        self._snapshot: Snapshot | None = None
+        self._gallery: Gallery | None = None
         self._read: dict[str, tuple[int, Any]] = {}
 
     @property
-    def snapshot(self) -> Snapshot:
+    def gallery(self) -> Gallery:
         """The newest version of the samples, read again when another process wrote one."""
         with self._lock:
-            if self._snapshot is None or self._snapshot.version != self.index.store.version:
-                self._snapshot = Snapshot(self.index.store)
-            return self._snapshot
+            if self._gallery is None or self._gallery.version != self.index.store.version:
+                self._gallery = Gallery(self.index.store)
+            return self._gallery
 
     @property
     def models(self) -> Models:
@@ -75,7 +75,7 @@ class State:
         """The map of the failures as they are now; None until it was made."""
         from search.map import known_map
 
-        version = self.snapshot.version
+        version = self.gallery.version
         with self._lock:
             if self._map is None or self._map[0] != version:
                 known = known_map(self.index.store)
@@ -88,7 +88,7 @@ class State:
 
         # Read before the map is made: where samples come in between, the map is that of a newer
         # version than it goes by, and is read again; never is an old one taken for the newest.
-        version = self.snapshot.version
+        version = self.gallery.version
         made = failure_map(self.index.store)
         with self._lock:
             self._map = version, made
@@ -145,7 +145,7 @@ class State:
         """Values that every page shows."""
         manifest = self.index.manifest
         return {
-            "version": self.snapshot.version,
+            "version": self.gallery.version,
             "database": str(self.index.path),
             "model_name": manifest.model.get("architecture") or manifest.model["spec"],
         }

@@ -18,13 +18,13 @@ from finetune.repair import repair
 from finetune.reprofile import reprofile
 from finetune.settings import RepairSettings
 from finetune.verify import verify_patch
-from finetune.workbench import SearchSettings
+from finetune.workbench import ModeRepairSettings
 from indexer.errors import IncompatibleIndexError, ModelError, SettingError, StoreError
 from search.modes import Confusion, Mode, ModeReport, ModeSettings
 from search.modes.stored import write_modes
 from tests.support.classifier import SmallIndex
 
-SETTINGS = SearchSettings(
+SETTINGS = ModeRepairSettings(
     selections=("salient",), max_weights=0.5, max_drop=0.5, lr=0.02, retentions=(1.0,), steps=10
 )
 
@@ -123,7 +123,7 @@ def test_a_patch_is_judged_on_the_data_it_was_made_from(indexed, tmp_path):
 
 
 def test_that_no_repair_exists_is_recorded_too(indexed):
-    hopeless = SearchSettings(selections=("salient",), lr=1e-9, steps=1, max_weights=0.5)
+    hopeless = ModeRepairSettings(selections=("salient",), lr=1e-9, steps=1, max_weights=0.5)
     report = repair_mode(indexed.store, "m1", settings=hopeless)
     assert not report.found
     assert (report.patch, report.model, report.filters) == (None, None, ())

@@ -12,7 +12,7 @@ from finetune.rescore import rescore
 from finetune.splits import DISCOVER, GUARD, HELD_OUT, split
 from finetune.training import Lesson, Recipe, train_retaining
 from finetune.workbench import (
-    SearchSettings,
+    ModeRepairSettings,
     Task,
     candidates,
     choose,
@@ -25,7 +25,7 @@ from finetune.workbench import (
 from indexer.errors import SettingError
 from tests.support.populations import tiny_model, tiny_population
 
-SETTINGS = SearchSettings(
+SETTINGS = ModeRepairSettings(
     max_weights=0.5, lr=3e-2, retentions=(0.5, 1.0, 100.0), steps=20, budget=2, max_drop=0.1
 )
 
@@ -233,4 +233,4 @@ def test_a_mode_that_cannot_be_split_is_refused(task):
 )
 def test_settings_outside_their_range_are_named(wrong):
     with pytest.raises(SettingError):
-        SearchSettings(**wrong)
+        ModeRepairSettings(**wrong)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from search.results import (
+    CommonFilter,
     Neighbour,
     Sample,
     SearchResult,
-    SharedFilter,
     samples_from_arrow,
     samples_to_arrow,
 )
@@ -26,7 +26,7 @@ OTHER = replace(SAMPLE, id="other", metadata={"weather": None, "speed": math.inf
 
 def result(*scores: float) -> SearchResult:
     neighbours = [
-        Neighbour(replace(OTHER, id=f"n{n}"), score, (SharedFilter("conv", n, 0.1),))
+        Neighbour(replace(OTHER, id=f"n{n}"), score, (CommonFilter("conv", n, 0.1),))
         for n, score in enumerate(scores)
     ]
     return SearchResult(SAMPLE, tuple(neighbours))

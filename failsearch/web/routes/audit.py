@@ -80,7 +80,7 @@ def audit_page(request: Request, state: App, kind: Text | None = None) -> HTMLRe
         queue=queue,
         open=sum(bool(entry["suspect"]) and entry["decision"] is None for entry in queue),
         decided=len(decisions),
-        classes=state.snapshot.classes,
+        classes=state.gallery.classes,
         extras=all(map(find_spec, ("cleanlab", "cleanvision", "datasets"))),
         job=state.jobs.current,
     )
@@ -140,10 +140,10 @@ def _known(state: State, kind: str) -> str:
 
 def _entry(state: State, finding: Finding, decisions: dict[str, Any]) -> dict[str, Any]:
     """Return a finding with the samples that its page shows."""
-    shown = state.snapshot.samples(finding.samples[: 1 + EVIDENCE])
+    shown = state.gallery.samples(finding.samples[: 1 + EVIDENCE])
     # A person decides on a sample; modes, filters and issues of the data set are no samples.
     about_sample = finding.samples[:1] == (finding.subject,)
-    suspect = state.snapshot.sample(finding.subject) if about_sample else None
+    suspect = state.gallery.sample(finding.subject) if about_sample else None
     names = {mode: name for mode, name in state.mode_names() if mode in finding.modes}
     return {
         **finding.to_json(),
@@ -152,7 +152,7 @@ def _entry(state: State, finding: Finding, decisions: dict[str, Any]) -> dict[st
         "serves": names,
         "choices": [] if suspect is None else _choices(state, finding, suspect),
         "shown": [sample for sample in shown if sample["id"] != finding.subject],
-        "beside": state.snapshot.samples(finding.beside),
+        "beside": state.gallery.samples(finding.beside),
         "decision": decisions.get(finding.subject),
     }
 
@@ -168,7 +168,7 @@ def _choices(state: State, finding: Finding, suspect: dict[str, Any]) -> list[st
     copied = finding.copied_labels
     if copied is not None:
         # Another index, that the copy may be of, can have labels that are no classes of this one.
-        known = {*state.snapshot.classes}.intersection(copied)
+        known = {*state.gallery.classes}.intersection(copied)
         likely = [name for name in (*likely, *copied) if name in known]
     names = dict.fromkeys((finding.suggested_name, *likely))
     return [name for name in names if name and name != suspect["label_name"]][:CHOICES]

@@ -38,7 +38,7 @@ App = Annotated[State, Depends(state_of)]
 def require_version(request: Request) -> None:
     """Refuse a request of a page that shows another version of the samples than there is now."""
     shown = request.headers.get(VERSION_HEADER)
-    if shown is not None and shown != str(state_of(request).snapshot.version):
+    if shown is not None and shown != str(state_of(request).gallery.version):
         raise HTTPException(409, "the index has changed since this page was loaded: reload it")
 
 

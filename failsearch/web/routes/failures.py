@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, Response
 from search.listing import with_modes
 from search.predicates import FAILURES, Filter, parse_filter
 
-from ..snapshot import Page, Snapshot
+from ..gallery import Gallery, Page
 from ..state import State
 from ..templating import render
 from .common import MEDIA_TYPES, App, Text, answers, download
@@ -32,12 +32,12 @@ class Selection:
     sort: str
     filter: list[str]
 
-    def filters(self, snapshot: Snapshot) -> list[Filter]:
+    def filters(self, gallery: Gallery) -> list[Filter]:
         """Return the conditions; raises FilterError where one does not parse."""
         found = [] if self.among == "all" else [FAILURES]
         found += [Filter("label_name", "=", self.label)] if self.label else []
         found += [Filter("prediction_name", "=", self.prediction)] if self.prediction else []
-        schema, classes = snapshot.table.schema, snapshot.classes
+        schema, classes = gallery.table.schema, gallery.classes
         return found + [parse_filter(text, schema, classes) for text in self.filter]
 
     def members(self, state: State) -> tuple[str, ...] | None:
@@ -64,26 +64,26 @@ Selected = Annotated[Selection, Depends(selection)]
 @router.get("/failures", response_class=HTMLResponse, include_in_schema=False)
 def failures(request: Request, state: App, chosen: Selected, page: Number = 1) -> HTMLResponse:
     """Show a gallery page."""
-    snapshot = state.snapshot
+    gallery = state.gallery
     return render(
         request,
         "failures.html",
         found=_page(state, chosen, page),
         chosen=asdict(chosen),
-        classes=snapshot.classes,
-        columns=snapshot.names,
+        classes=gallery.classes,
+        columns=gallery.names,
         modes=state.mode_names(),
-        failures=snapshot.failures,
+        failures=gallery.failures,
     )
 
 
 @router.get("/api/failures")
 def failures_json(state: App, chosen: Selected, page: Number = 1) -> dict[str, Any]:
     """Return one page of the gallery."""
-    snapshot = state.snapshot
+    gallery = state.gallery
     found = _page(state, chosen, page)
     return {
-        "version": snapshot.version,
+        "version": gallery.version,
         "failures": found.samples,
         "total": found.total,
         "page": found.number,
@@ -96,14 +96,14 @@ def export(
     state: App, chosen: Selected, form: Literal["csv", "parquet", "jsonl"] = "csv"
 ) -> Response:
     """Return everything that a gallery shows, as one file."""
-    snapshot = state.snapshot
-    table = snapshot.listing(chosen.filters(snapshot), ids=chosen.members(state), sort=chosen.sort)
+    gallery = state.gallery
+    table = gallery.listing(chosen.filters(gallery), ids=chosen.members(state), sort=chosen.sort)
     return download(with_modes(table, state.modes), "failures", form)
 
 
 def _page(state: State, chosen: Selection, number: int) -> Page:
-    return state.snapshot.page(
-        chosen.filters(state.snapshot),
+    return state.gallery.page(
+        chosen.filters(state.gallery),
         ids=chosen.members(state),
         sort=chosen.sort,
         number=number,

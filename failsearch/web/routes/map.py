@@ -21,7 +21,7 @@ def map_page(request: Request, state: App) -> HTMLResponse:
     return render(
         request,
         "map.html",
-        failures=state.snapshot.failures,
+        failures=state.gallery.failures,
         modes=state.modes.modes if state.modes else (),
         made=state.map is not None,
         job=state.jobs.current,
@@ -36,7 +36,7 @@ def map_json(state: App) -> dict[str, Any]:
         raise HTTPException(404, "the map has not been laid out yet: ask for it first")
     modes = state.modes.modes if state.modes else ()
     number = {sample: i for i, mode in enumerate(modes) for sample in mode.samples}
-    rows = state.snapshot.rows
+    rows = state.gallery.rows
     samples = rows.sample_table(rows.positions(found.ids))
     return {
         "modes": [{"id": mode.id, "name": mode.name} for mode in modes],

@@ -24,7 +24,7 @@ def modes_page(request: Request, state: App) -> HTMLResponse:
         request,
         "modes.html",
         report=state.modes,
-        failures=state.snapshot.failures,
+        failures=state.gallery.failures,
         job=state.jobs.current,
     )
 
@@ -38,9 +38,9 @@ def mode_page(request: Request, state: App, mode: str) -> HTMLResponse:
         request,
         "mode.html",
         mode=found,
-        members=state.snapshot.samples(found.samples[:SHOWN]),
-        exemplars=state.snapshot.samples(found.exemplars),
-        at_risk=state.snapshot.samples(found.at_risk),
+        members=state.gallery.samples(found.samples[:SHOWN]),
+        exemplars=state.gallery.samples(found.exemplars),
+        at_risk=state.gallery.samples(found.at_risk),
         others=[(one.id, one.name) for one in report.modes if one.id != mode],
         repairs=[one for one in state.repairs if one["mode"] == mode],
         job=state.jobs.current,

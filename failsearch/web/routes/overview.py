@@ -17,14 +17,14 @@ SUREST = 24
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)
 def overview(request: Request, state: App) -> HTMLResponse:
     """Show the overview."""
-    snapshot = state.snapshot
-    confusion = snapshot.confusion
+    gallery = state.gallery
+    confusion = gallery.confusion
     findings = state.findings
     return render(
         request,
         "overview.html",
         **confusion.summary(),
-        surest=snapshot.page([FAILURES], size=SUREST).samples,
+        surest=gallery.page([FAILURES], size=SUREST).samples,
         pairs=confusion.pairs()[:12],
         worst=confusion.worst_classes()[:12],
         matrix=confusion.drawn(),
@@ -40,10 +40,10 @@ def overview(request: Request, state: App) -> HTMLResponse:
 @router.get("/api/overview")
 def overview_json(state: App) -> dict[str, Any]:
     """Return accuracy, confused pairs and worst classes."""
-    snapshot = state.snapshot
-    confusion = snapshot.confusion
+    gallery = state.gallery
+    confusion = gallery.confusion
     return {
-        "version": snapshot.version,
+        "version": gallery.version,
         **confusion.summary(),
         "pairs": confusion.pairs()[:100],
         "worst_classes": confusion.worst_classes()[:100],

@@ -27,7 +27,7 @@ def repairs_page(request: Request, state: App) -> HTMLResponse:
         "repairs.html",
         repairs=state.repairs,
         modes=state.modes.modes if state.modes else (),
-        failures=state.snapshot.failures,
+        failures=state.gallery.failures,
         job=state.jobs.current,
     )
 
@@ -42,7 +42,7 @@ def repair_page(request: Request, state: App, repair: str) -> HTMLResponse:
         report=report,
         groups=[(change, *_changed(state, samples.to_pylist(), change)) for change in CHANGES],
         has_patch=(state.index.path / REPAIRS / report["id"] / PATCH).exists(),
-        classes=state.snapshot.classes,
+        classes=state.gallery.classes,
         job=state.jobs.current,
     )
 
@@ -92,8 +92,8 @@ def _changed(
     rows = [row for row in affected if row["change"] == change]
     # Members of the repaired group first, then the surest mistakes.
     rows.sort(key=lambda row: (not row["in_group"], -row["confidence_after"]))
-    samples = state.snapshot.samples([row["id"] for row in rows[:SHOWN]])
-    classes = state.snapshot.classes
+    samples = state.gallery.samples([row["id"] for row in rows[:SHOWN]])
+    classes = state.gallery.classes
     return len(rows), [
         {
             **sample,

@@ -33,14 +33,14 @@ def sample_page(request: Request, state: App, id: SampleId) -> HTMLResponse:
     return render(
         request,
         "sample.html",
-        sample=state.snapshot.sample(id),
+        sample=state.gallery.sample(id),
         metadata=_metadata(state, id),
         filters=salient_filters(state, id),
         found=search(state.index.store, id, SearchSettings(k=NEIGHBOURS)).to_json(),
         mode=state.mode_of(id),
         repairs=repairs_of(state, id),
         decision=state.decisions.get(id),
-        classes=state.snapshot.classes,
+        classes=state.gallery.classes,
     )
 
 
@@ -49,7 +49,7 @@ def sample_json(state: App, id: SampleId) -> dict[str, Any]:
     """Return the stored values of one sample, its salient filters, mode and repairs."""
     mode = state.mode_of(id)
     return {
-        **state.snapshot.sample(id),
+        **state.gallery.sample(id),
         "filters": salient_filters(state, id),
         "mode": None if mode is None else mode.id,
         "repairs": repairs_of(state, id),
@@ -66,7 +66,7 @@ def thumbnail(state: App, id: SampleId) -> Response:
 @router.get("/image", **answers("image/png", "image/jpeg"))
 def image(state: App, id: SampleId) -> Response:
     """Return the image of a sample as the data set holds it, at most 1,024 pixels long."""
-    sample = state.snapshot.sample(id)
+    sample = state.gallery.sample(id)
     picture = state.images.pil(sample["source"], sample["ref"], sample)
     if max(picture.size) > LARGEST:
         picture = picture.copy()
@@ -80,7 +80,7 @@ def image(state: App, id: SampleId) -> Response:
 @router.get("/api/explanation")
 def explanation(state: App, id: SampleId) -> dict[str, Any]:
     """Return the heat-map of a sample and the filters behind it; loads the model."""
-    state.snapshot.sample(id)
+    state.gallery.sample(id)
     return state.models.explain(id)
 
 
@@ -100,7 +100,7 @@ def mask(
 
     `mask` is base64 of height × width bits, row by row, each row from its left.
     """
-    state.snapshot.sample(id)
+    state.gallery.sample(id)
     return state.models.mask(id, unpack_mask(mask, width, height), fill)
 
 
@@ -114,7 +114,7 @@ def paste(
     onto: Field,
 ) -> dict[str, Any]:
     """Paste the brushed pixels onto images of a class, beside other regions of the same area."""
-    state.snapshot.sample(id)
+    state.gallery.sample(id)
     return state.models.paste(id, unpack_mask(mask, width, height), onto)
 
 
@@ -131,7 +131,7 @@ def unpack_mask(text: str, width: int, height: int) -> np.ndarray:
 
 def salient_filters(state: State, sample: str) -> list[dict[str, Any]]:
     """Return the filters with the largest standardized saliency, and the modes that share them."""
-    rows = state.snapshot.rows
+    rows = state.gallery.rows
     profile = rows.column.rows(rows.positions([sample]))[0]
     layout = state.index.manifest.layout
     sharing = modes_by_filter(state)
@@ -163,7 +163,7 @@ def repairs_of(state: State, sample: str) -> list[dict[str, Any]]:
     table = state.repair_samples
     if table is None:
         return []
-    classes = state.snapshot.classes
+    classes = state.gallery.classes
     found = []
     for repair, affected in zip(table["id"].to_pylist(), table["samples"].to_pylist(), strict=True):
         for row in affected:
@@ -182,7 +182,7 @@ def repairs_of(state: State, sample: str) -> list[dict[str, Any]]:
 
 
 def _metadata(state: State, sample: str) -> list[tuple[str, Any]]:
-    row = state.snapshot.sample(sample)
+    row = state.gallery.sample(sample)
     bare = [(key.removeprefix("meta_"), row[key]) for key in row if key.startswith("meta_")]
     size = [("size", f"{row['width']} × {row['height']}")] if row.get("width") else []
     return [*bare, *size]

@@ -37,10 +37,10 @@ def search_page(
         request,
         "search.html",
         found=neighbours(state, ids, k, among, filters) if ids else None,
-        queries=state.snapshot.samples(ids),
+        queries=state.gallery.samples(ids),
         chosen={"id": ids, "k": k, "among": among, "filter": filters},
-        classes=state.snapshot.classes,
-        columns=state.snapshot.names,
+        classes=state.gallery.classes,
+        columns=state.gallery.names,
         example=example(state),
     )
 
@@ -87,7 +87,7 @@ async def search_image(
 
 def example(state: State) -> str:
     """Return the id that the empty form shows: that of the worst mistake."""
-    return next((one["id"] for one in state.snapshot.page([FAILURES], size=1).samples), "")
+    return next((one["id"] for one in state.gallery.page([FAILURES], size=1).samples), "")
 
 
 def neighbours(

@@ -22,7 +22,7 @@ from search.arrow import integers, marked, numbers, strings
 from search.confusion import ConfusionMatrix
 from search.predicates import Filter, columns, mask
 from search.results import plain
-from search.snapshot import snapshot as open_samples
+from search.snapshot import snapshot
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Page:
         return max(1, -(-self.total // self.size))
 
 
-class Snapshot:
-    """The samples at one version.
+class Gallery:
+    """The samples at one version, as pages show them.
 
     Attributes:
         version: of the samples table.
@@ -52,7 +52,7 @@ class Snapshot:
 
     def __init__(self, store: Store) -> None:
         self.version = store.version
-        self.rows = open_samples(store)
+        self.rows = snapshot(store)
         self.table = self.rows.samples
         self.classes = store.manifest.classes
 
