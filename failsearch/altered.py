@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from indexer.images import STORED, IndexedImages
-from indexer.models import load_indexed_model
 from indexer.progress import Progress, silent
+from indexer.same_model import open_model
 from indexer.schema import LOGITS
 from indexer.store import Store
 from search.arrow import dense
@@ -67,7 +67,7 @@ class SecondLook:
             DataError: an image can no longer be read.
             IncompatibleIndexError: the model is no longer the one of the index.
         """
-        loaded = load_indexed_model(self._store.manifest, device=self._device)
+        loaded = open_model(self._store, self._device)
         images = IndexedImages(self._store.manifest, loaded.transform)
         parts = []
         with self._progress("Looking again", len(ids), 0) as tracker:

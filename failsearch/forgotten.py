@@ -12,8 +12,8 @@ from finetune.inputs import IndexInputs, Inputs
 from finetune.population import PLACES
 from indexer.errors import AuditWarning
 from indexer.images import IndexedImages
-from indexer.models import load_indexed_model
 from indexer.progress import Progress, silent
+from indexer.same_model import open_model
 from indexer.schema import ID
 from indexer.store import Store
 from search.audit.copies import WHETHER
@@ -47,7 +47,7 @@ class Forgetting:
             IncompatibleIndexError: the model is no longer the one of the index.
         """
         manifest = self._store.manifest
-        loaded = load_indexed_model(manifest, device=self._device)
+        loaded = open_model(self._store, self._device)
         table = self._store.read([ID, "label", "correct", *PLACES])
         row_of = {sample: row for row, sample in enumerate(table[ID].to_pylist())}
         config = manifest.transform

@@ -71,11 +71,11 @@ def add(
 ) -> IndexReport:
     """Add a data set to an index, standardized with the statistics that the index has."""
     from indexer.datasets import open_dataset
-    from indexer.models import load_indexed_model
     from indexer.pipeline import add_dataset
+    from indexer.same_model import open_model
 
     dataset = open_dataset(data, **(data_options or {}))
-    loaded = load_indexed_model(index.manifest, device=resolve_device(device))
+    loaded = open_model(index.store, resolve_device(device))
     report = add_dataset(dataset, loaded, index.path, settings)
     _fill_caches(index)
     return report

@@ -11,8 +11,9 @@ from PIL import Image
 
 from indexer.classes import ClassMap
 from indexer.images import STORED, IndexedImages, open_picture, pixel_limit
-from indexer.models import LoadedModel, load_indexed_model
+from indexer.models import LoadedModel
 from indexer.profiling import Profiler, collect, engine_of
+from indexer.same_model import open_model
 from indexer.scoring import score
 from indexer.statistics import standardize
 from indexer.store import Store
@@ -29,7 +30,7 @@ class ImageProfiler:
     ) -> None:
         self._manifest = store.manifest
         self._statistics = store.statistics
-        self.loaded = loaded or load_indexed_model(self._manifest, device=device)
+        self.loaded = loaded or open_model(store, device)
         self._profiler = Profiler(engine_of(self._manifest, self.loaded.model), BATCH)
 
     def profiles(self, pixels: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,8 @@ from torch import nn
 from indexer.errors import UnknownSampleError
 from indexer.filters import FilterLayout
 from indexer.images import IndexedImages
-from indexer.models import LoadedModel, load_indexed_model
+from indexer.models import LoadedModel
+from indexer.same_model import open_model
 from indexer.schema import ID, LOGITS, PROFILE
 from indexer.store import Store
 from search.arrow import dense
@@ -93,7 +94,7 @@ def open_population(store: Store, device: str = "cpu") -> tuple[Population, Load
         IncompatibleIndexError: the model's weights have changed since the index was made.
     """
     manifest = store.manifest
-    loaded = load_indexed_model(manifest, device=device)
+    loaded = open_model(store, device)
     table = store.read([ID, "label", LOGITS, *PLACES])
     ids = tuple(table[ID].to_pylist())
     images = IndexedImages(manifest, loaded.transform)

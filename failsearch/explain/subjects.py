@@ -15,8 +15,9 @@ from torch import Tensor
 from indexer.classes import ClassMap
 from indexer.errors import SettingError
 from indexer.images import STORED, IndexedImages, open_picture, pixel_limit
-from indexer.models import LoadedModel, load_indexed_model
+from indexer.models import LoadedModel
 from indexer.saliency.matching import Standardizer
+from indexer.same_model import open_model
 from search.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Bench:
         self.classes = self.manifest.classes
         self.device = torch.device(device)
         # A server that needs the model elsewhere too has it loaded already.
-        self._loaded = loaded or load_indexed_model(self.manifest, self.device)
+        self._loaded = loaded or open_model(store, self.device)
         self.model = self._loaded.model
         self.standardize = Standardizer.of(store.statistics, self.manifest.signed, self.device)
         # The view is what the transform leaves of the image, before it is normalized.

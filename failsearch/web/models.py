@@ -20,7 +20,8 @@ from failsearch.explain.what_if import what_if
 from failsearch.query import ImageProfiler
 from indexer.errors import SettingError
 from indexer.images import open_picture, pixel_limit
-from indexer.models import LoadedModel, load_indexed_model
+from indexer.models import LoadedModel
+from indexer.same_model import open_model
 from indexer.store import Store
 from search.neighbours import SearchSettings, search_profile
 from search.results import SearchResult
@@ -104,7 +105,7 @@ class Models:
 
     @cached_property
     def _loaded(self) -> LoadedModel:
-        return load_indexed_model(self._store.manifest)
+        return open_model(self._store)
 
     @cached_property
     def _bench(self) -> Bench:
