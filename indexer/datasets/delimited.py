@@ -85,9 +85,13 @@ def _delimiter(data: bytes, file: Path, wanted: Collection[str]) -> str:
 
 def _require_utf_8(data: bytes, file: Path) -> None:
     """Refuse other encodings: arrow takes their text for binary, or stops at the header."""
+    advice = "save it as UTF-8"
+    if data.startswith(UTF_16_MARKS):
+        raise DataError(f"{file} is not UTF-8 (it is UTF-16): {advice}")
+    if b"\0" in data[:2]:  # of a letter in Latin script one byte is zero, and no text holds zeros
+        raise DataError(f"{file} is not UTF-8 (it seems to be UTF-16 without a mark): {advice}")
     try:
         data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        found = "it is UTF-16" if data.startswith(UTF_16_MARKS) else f"line {line}"
-        raise DataError(f"{file} is not UTF-8 ({found}): save it as UTF-8") from error
+        raise DataError(f"{file} is not UTF-8 (line {line}): {advice}") from error

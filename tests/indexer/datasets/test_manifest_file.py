@@ -192,6 +192,8 @@ ACCENT = "path,label,note\na.png,cat,x\nb.png,dog,café\n"
     [
         (UMLAUT.encode("utf-16"), "it is UTF-16"),
         (b"\xfe\xff" + UMLAUT.encode("utf-16-be"), "it is UTF-16"),
+        (UMLAUT.encode("utf-16-be"), "it seems to be UTF-16 without a mark"),
+        ("path,label\n".encode("utf-16-le"), "it seems to be UTF-16 without a mark"),
         (UMLAUT.encode("latin-1"), "line 1"),
         (ACCENT.encode("latin-1"), "line 3"),
     ],
