@@ -13,6 +13,9 @@ from .output import emit, table
 if TYPE_CHECKING:
     from failsearch.info import IndexInfo
 
+REASONS = 5
+"""Reasons for rejections that are counted one by one."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -89,4 +92,7 @@ def _lines(found: "IndexInfo") -> list[tuple[str, str]]:
         ("repairs", str(found.repairs)),
         ("rejected", f"{found.rejects} rows" if found.rejects else "none"),
     ]
-    return lines + [("", f"{count} × {reason}") for reason, count in found.reasons[:5]]
+    lines += [("", f"{count} × {reason}") for reason, count in found.reasons[:REASONS]]
+    if rest := sum(count for _, count in found.reasons[REASONS:]):
+        lines.append(("", f"{rest} for other reasons: `failsearch info --rejects`"))
+    return lines

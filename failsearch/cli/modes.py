@@ -99,14 +99,20 @@ def _refuse_grouping(context: typer.Context, mode: str | None, stored: bool) -> 
 def _all(report: "ModeReport", limit: int, console: Console) -> None:
     if not report.modes:
         used = report.settings
+        failures = len(report.ungrouped)
+        if not failures:
+            console.print("No modes: the index has no failures.")
+            return
+        are = "failure is" if failures == 1 else "failures are"
         console.print(
-            f"No modes: {len(report.ungrouped)} failures are too few or too unlike to group with "
+            f"No modes: {failures} {are} too few or too unlike to group with "
             f"--resolution {used.resolution:g}, --min-size {used.min_size} and "
             f"--neighbours {used.neighbours}."
         )
         return
+    hold = "mode holds" if len(report) == 1 else "modes hold"
     console.print(
-        f"{len(report)} modes hold {percent(report.grouped_share, 2)} of the failures; "
+        f"{len(report)} {hold} {percent(report.grouped_share, 2)} of the failures; "
         f"{len(report.ungrouped)} stay ungrouped."
     )
     columns = ["id", "mode", "size", "cohesion", "confusions", "top filter", "exemplar"]

@@ -42,7 +42,7 @@ class _Console(Console):
 def _harmless(printed: Any) -> Any:
     if not isinstance(printed, str):
         return printed
-    return "\n".join(map(_visible, printed.split("\n")))
+    return "\n".join(map(visible, printed.split("\n")))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
@@ -51,7 +51,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     Columns without names get no header. Where the terminal is too narrow, columns of several words
     wrap and the others stay whole.
     """
-    rows = [[_visible(_cell(value)) for value in row] for row in rows]
+    rows = [[visible(_cell(value)) for value in row] for row in rows]
     built = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for name, *cells in zip(columns, *rows, strict=True):
         built.add_column(
@@ -65,7 +65,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     return built
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Return a text with its control characters as Python writes them, not as they act."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 

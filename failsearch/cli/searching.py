@@ -11,7 +11,7 @@ from indexer.errors import SettingError
 from search.destination import check_export, check_file
 
 from .options import DEFAULT_DB, Db, Device, Filters, Json, flag
-from .output import emit, table
+from .output import emit, table, visible
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,7 +111,9 @@ def search(
 
 def _show(result: "SearchResult", console: Console) -> None:
     for query in result.queries:
-        console.print(f"query {query.id}: {query.pair}, loss {query.loss:.2f}", markup=False)
+        console.print(
+            f"query {visible(query.id)}: {query.pair}, loss {query.loss:.2f}", markup=False
+        )
     console.print(
         table(
             ("score", "id", "label → prediction", "confidence", "shared filters"),

@@ -1,9 +1,12 @@
-"""What `failsearch index` and `failsearch add` say about the data they were given."""
+"""What commands say about the data they were given: names, ids and rows that cannot be used."""
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tests.support.arrays import index_of_arrays
 
 from .conftest import Place, Run
 
@@ -39,3 +42,31 @@ def test_images_with_known_names_are_counted_and_told_apart(
     added = run("add", more.parent, *told_apart, "--json").document
     assert (added["samples"], added["duplicates"]) == (243, 0)
     assert run("search", f"b/cross/{first.name}", "--among", "all", "--db", own.db).code == 0
+
+
+def test_reasons_beyond_the_most_frequent_are_counted(
+    run: Run, place: Place, tmp_path: Path
+) -> None:
+    image = next((place.images / "cross").glob("*.png"))
+    labels = ["1", *(str(number) for number in range(11, 18))]
+    rows = [f"{number}.png,{label}" for number, label in enumerate(labels)]
+    for number in range(len(labels)):
+        (tmp_path / f"{number}.png").write_bytes(image.read_bytes())
+    (tmp_path / "set.csv").write_text("\n".join(["path,label", *rows]))
+    db = tmp_path / "db.lancedb"
+    command = ("index", tmp_path / "set.csv", "--model", f"local-dir:{place.model}", "--db", db)
+    assert run(*command).code == 0
+    said = run("info", "--db", db).out.splitlines()
+    assert said[-7].split() == ["rejected", "7", "rows"]
+    assert said[-1].strip() == "2 for other reasons: `failsearch info --rejects`"
+
+
+def test_a_line_break_in_an_id_breaks_no_line(run: Run, tmp_path: Path) -> None:
+    ids = ["a\nb.png", "c.png", "d.png"]
+    db = tmp_path / "made.lancedb"
+    raw = np.random.default_rng(0).lognormal(-3, 1, (3, 20)).astype(np.float32)
+    logits = np.eye(3, dtype=np.float32)
+    names = ("cat", "dog", "ship")
+    index_of_arrays(db, raw=raw, logits=logits, labels=np.arange(3), names=names, ids=ids)
+    ran = run("search", ids[0], "--among", "all", "--db", db)
+    assert ran.out.startswith("query a\\nb.png: cat → cat")

@@ -3,10 +3,12 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import failsearch
 from search.modes import rename_mode
+from tests.support.arrays import index_of_arrays
 
 from .conftest import Place, Run
 
@@ -75,6 +77,28 @@ def test_a_trial_that_finds_nothing_keeps_the_modes(run: Run, own: Place) -> Non
     assert f"the {len(stored['modes'])} modes found before are kept" in trial.err
     assert run("modes", *words, "--json").document["modes"] == []
     assert run("modes", "--db", own.db, "--stored", "--json").document == stored
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [(0, "No modes: the index has no failures.\n"), (1, "No modes: 1 failure is too few or too")],
+)
+def test_an_index_almost_without_failures_has_no_modes(
+    run: Run, tmp_path: Path, wrong: int, line: str
+) -> None:
+    labels = np.arange(12) % 3
+    raw = np.random.default_rng(0).lognormal(-3, 1, (12, 20)).astype(np.float32)
+    logits = 9 * np.eye(3, dtype=np.float32)[np.where(labels.cumsum() == 0, wrong, labels)]
+    names = ("cat", "dog", "ship")
+    db = tmp_path / "made.lancedb"
+    index_of_arrays(db, raw=raw, logits=logits, labels=labels, names=names)
+    assert run("modes", "--db", db).out.startswith(line)
+
+
+def test_one_mode_is_counted_as_one(run: Run, own: Place) -> None:
+    index = failsearch.open(own.db)
+    index.merge_modes([mode.id for mode in index.find_modes(min_size=3).modes])
+    assert run("modes", "--stored", "--db", own.db).out.startswith("1 mode holds ")
 
 
 def test_more_than_all_failures_are_not_asked_for(run: Run, own: Place) -> None:
