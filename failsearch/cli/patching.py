@@ -30,7 +30,7 @@ Out = Annotated[
 
 @patch_group.command()
 def apply(patch: Patch, weights: Weights, out: Out = None, as_json: Json = False) -> None:
-    """Put a repair into a copy of the weights it was made for."""
+    """Put a repair into the weights it was made for, in place or, with --out, into a copy."""
     from finetune.patch import apply_patch
 
     _rewrite(apply_patch, patch, weights, out, as_json)
