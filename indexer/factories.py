@@ -38,7 +38,7 @@ def call_factory(spec: str, folder: str) -> nn.Module:
         _require_no_arguments(spec, factory)
         model = factory()
     if not isinstance(model, nn.Module):
-        raise ModelError(f"{spec} returns a {type(model).__name__}, not a torch.nn.Module")
+        raise ModelError(f"{spec} returns {type(model).__name__}, not a torch.nn.Module")
     return model
 
 

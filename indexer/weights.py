@@ -54,9 +54,10 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         *(RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, OSError),
         *(pickle.UnpicklingError, SafetensorError),
     ) as error:
-        raise ModelError(
-            f"{path} cannot be read as a checkpoint of tensors: {_first_line(error)}"
-        ) from error
+        reason = _first_line(error)
+        if "weights_only" in reason:  # an option that a user of this package does not have
+            reason = "it pickles more than tensors, which could run code; save model.state_dict()"
+        raise ModelError(f"{path} cannot be read as a checkpoint of tensors: {reason}") from error
     state = dict(state)
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     if not tensors or len(tensors) < len(state):

@@ -122,7 +122,7 @@ def test_a_gray_model_gets_gray_images(own_module):
         ("needs", "must be callable without arguments, it asks for argument"),
         ("fails", r"fails with RuntimeError: no weights here \(.*:\d+\)"),
         ("pair", "is no classifier: one image gives tuple"),
-        ("number", "returns a int, not a torch.nn.Module"),
+        ("number", "returns int, not a torch.nn.Module"),
         ("ready", "is no function"),
         ("wide", "takes images of 7 channels"),
     ],
