@@ -17,6 +17,8 @@ SALIENT = 0.004
 """Share of the filters that counts as salient for a sample: the share that a repair updates."""
 SERVED = 2.0
 """A filter serves a mode in which it is salient this many times as often as among all failures."""
+LEAST = 3
+"""Failures that a weak filter is salient for at least: in one or two, some filters always are."""
 SHOWN = 5
 
 
@@ -32,7 +34,7 @@ def weak_filters(store: "Store", report: ModeReport, top: int) -> tuple[list[Fin
 
     Returns:
         one finding a filter, whose score is the share of failures, in 0..1; and how many filters
-        have a greater share than chance gives.
+        have a greater share than chance gives, and `LEAST` failures.
     """
     layout = store.manifest.layout
     units = len(layout)
@@ -43,7 +45,7 @@ def weak_filters(store: "Store", report: ModeReport, top: int) -> tuple[list[Fin
     if not failures:
         return [], 0
     expected = salient / units
-    count = int((total / failures > expected).sum())
+    count = int(((total / failures > expected) & (total >= LEAST)).sum())
     sizes = np.array([mode.size for mode in report.modes])
     found = []
     for column in np.argsort(-total, kind="stable")[: min(top, count)]:

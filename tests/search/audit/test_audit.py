@@ -15,6 +15,7 @@ from search.audit.duplicates import duplicates
 from search.audit.pictures import Pictures
 from search.audit.report import write_findings
 from tests.search.audit.conftest import CONFLICT, EXACT, NEAR, WRONG
+from tests.search.conftest import make_index
 from tests.search.modes.conftest import NAMES, planted_arrays
 from tests.support.arrays import index_of_arrays
 
@@ -176,6 +177,12 @@ def test_weak_filters_are_those_that_causes_boost(store: Store) -> None:
     best = found[0]
     assert best.evidence["modes"]
     assert best.evidence["share"] > best.evidence["expected"]
+
+
+def test_one_or_two_failures_show_no_weak_filter(tmp_path: Path) -> None:
+    made = make_index(tmp_path / "made.lancedb", rows=6, seed=2)
+    assert made.count("NOT correct") == 2
+    assert audit(made, AuditSettings(kinds=("filters",))).total("filters") == 0
 
 
 def test_findings_are_stored_by_kind(store: Store) -> None:
