@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from indexer.errors import SettingError
 from indexer.progress import Progress, silent
+from indexer.saliency.faults import SoundKernels
 
 from .inputs import Inputs
 from .training import PIXELS, endless
@@ -139,7 +140,8 @@ def _learn(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     with torch.enable_grad():
         for part, target in zip(images.split(size), labels.split(size), strict=True):
             target = target.to(device)
-            logits = model(part.to(device, memory_format=torch.channels_last)).float()
+            with SoundKernels():
+                logits = model(part.to(device, memory_format=torch.channels_last)).float()
             (F.cross_entropy(logits, target, reduction="sum") / len(labels)).backward()
             hits += int((logits.argmax(1) == target).sum())
     return hits / len(labels)

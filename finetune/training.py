@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from indexer.saliency.faults import SoundKernels
+
 from .edits import Edit, Targets
 from .masked import MaskedTraining
 from .population import Population
@@ -104,7 +106,8 @@ def _losses(population: Population, rows: np.ndarray, learnt: np.ndarray) -> Ten
         learnt: bool [n], whether a sample is learnt; the outputs of the others are kept.
     """
     device = population.device
-    logits = population.model(inputs_on_device(population, rows))
+    with SoundKernels():
+        logits = population.model(inputs_on_device(population, rows))
     labels = torch.from_numpy(population.labels[rows]).to(device)
     original = torch.from_numpy(population.logits[rows]).to(device).log_softmax(1)
     divergence = F.kl_div(logits.log_softmax(1), original, reduction="none", log_target=True)

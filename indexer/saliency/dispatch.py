@@ -66,7 +66,7 @@ class Dispatcher:
         if self._winograd(x, weight, conv):
             return convolution.convolve(x, weight, bias, conv.padding)
         if self._pixelwise(conv):
-            met = _met(x, conv)
+            met = conv.met(x)
             if pixelwise.takes(met, weight) and pixelwise.pays(met, weight):
                 return pixelwise.multiply(met, weight.flatten(1), bias)
         return fast_convolve(x, weight, bias, conv)
@@ -81,7 +81,7 @@ class Dispatcher:
         if self._pixelwise(conv) and pixelwise.takes(g, back):
             if conv.stride != (1, 1):
                 gradient = torch.zeros_like(x, memory_format=torch.channels_last)
-                pixelwise.multiply(g, back.flatten(1), out=_met(gradient, conv))
+                pixelwise.multiply(g, back.flatten(1), out=conv.met(gradient))
                 return finish_(gradient, finish)
             if finish is not NOTHING or pixelwise.pays(g, back):
                 return pixelwise.multiply(g, back.flatten(1), None, finish)
@@ -169,11 +169,6 @@ class Dispatcher:
             run = partial(gpu.conv_rowsum, precision=precision)
             return Path("gpu kernel", f"Triton, {precision}", lambda x, g: run(x, g, *arguments))
         return None
-
-
-def _met(maps: Tensor, conv: Geometry) -> Tensor:
-    """View the pixels of the input that a pointwise convolution meets."""
-    return maps[:, :, :: conv.stride[0], :: conv.stride[1]]
 
 
 def _flat_outer(x: Tensor, g: Tensor, groups: int = 1) -> Tensor:

@@ -47,13 +47,20 @@ class Normalization:
         scale = (self.variance + self.eps).rsqrt()
         return scale if self.gamma is None else scale * self.gamma
 
+    def apply(self, x: Tensor) -> Tensor:
+        """Do the BatchNorm's work by plain arithmetic on maps x [B, O, H, W]."""
+        scale, shift = self._affine(None)
+        return (x * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)).to(x.dtype)
+
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return weight and bias of the convolution that does the BatchNorm's work as well."""
+        scale, shift = self._affine(bias)
+        return weight * scale.view(-1, *[1] * (weight.dim() - 1)), shift
+
+    def _affine(self, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         scale = self.scale
         shift = -self.mean * scale if bias is None else (bias - self.mean) * scale
-        if self.beta is not None:
-            shift = shift + self.beta
-        return weight * scale.view(-1, *[1] * (weight.dim() - 1)), shift
+        return scale, shift if self.beta is None else shift + self.beta
 
 
 def worth_folding(positions: int, weight: Tensor) -> bool:

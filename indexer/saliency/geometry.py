@@ -54,6 +54,10 @@ class Geometry:
         """Whether every position meets exactly one input pixel, without padding."""
         return self.kernel == (1, 1) and self.padding == (0, 0)
 
+    def met(self, x: Tensor) -> Tensor:
+        """View the pixels of x [B, I, H, W] that a pointwise convolution meets."""
+        return x[:, :, :: self.stride.height, :: self.stride.width]
+
     def output_size(self, height: int, width: int) -> Size:
         """Return the size of the output map for an input map."""
         sizes = zip(

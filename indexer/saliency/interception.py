@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from .derived import sources
 from .dispatch import Dispatcher
+from .faults import sound
 from .folding import Consumers, Normalization, worth_folding
 from .gates import add, relu, send, smooth, takes
 from .geometry import Geometry, of_call
@@ -64,7 +65,9 @@ class _Linear(torch.autograd.Function):
         ctx.call, ctx.tally = call, tally
         ctx.sends = (0,)
         ctx.save_for_backward(x, weight)
-        return tally.dispatcher.multiply(x, weight, bias)
+        result = tally.dispatcher.multiply(x, weight, bias)
+        # Models may write to it, which autograd forbids for views that leave a function.
+        return result if result._base is None else torch.ops.aten._unsafe_view(result, result.shape)
 
     @staticmethod
     @once_differentiable
@@ -146,7 +149,7 @@ class Interceptor(TorchFunctionMode):
         arguments = (*args, *kwargs.values())
         result = self._gated(func, args, kwargs)
         if result is None:
-            result = func(*args, **kwargs)
+            result = sound(func, args, kwargs)
         if func is not F.batch_norm:
             self._consumers.touch(arguments, result)
         return self._follow(result, arguments)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .faults import writes_past_workspace
 from .geometry import Geometry
 
 CACHE = 1 << 18
@@ -57,8 +58,7 @@ def matmul_rowsum(x: Tensor, g: Tensor, groups: int = 1, scratch: int = CACHE) -
 
 def pointwise_rowsum(x: Tensor, g: Tensor, conv: Geometry, scratch: int = CACHE) -> Tensor:
     """Row sums of a 1x1 convolution without padding; x [B, I, H, W], g [B, O, OH, OW]."""
-    x = x[:, :, :: conv.stride[0], :: conv.stride[1]]
-    return matmul_rowsum(_positions(x), _positions(g), conv.groups, scratch)
+    return matmul_rowsum(_positions(conv.met(x)), _positions(g), conv.groups, scratch)
 
 
 def taps_rowsum(x: Tensor, g: Tensor, conv: Geometry, scratch: int = CACHE) -> Tensor:
@@ -189,6 +189,8 @@ def _sum_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def _weight_gradient(x: Tensor, g: Tensor, weight: Tensor, conv: Geometry) -> Tensor:
+    if writes_past_workspace(x, conv):
+        x, conv = conv.met(x), Geometry.of(1, groups=conv.groups)
     return torch.ops.aten.convolution_backward(
         g, x, weight, None, conv.stride, conv.padding, conv.dilation,
         False, (0, 0), conv.groups, (False, True, False),

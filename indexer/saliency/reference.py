@@ -10,6 +10,7 @@ from indexer.errors import UnsupportedLayerError
 from indexer.filters import FilterLayout
 
 from .engine import SaliencyEngine, summed_loss
+from .faults import SoundKernels
 from .interception import Interceptor
 from .layout import layer_weights
 from .lifecycle import only_trainable, ordinary, require_independent_samples
@@ -136,6 +137,11 @@ def self_check(engine: SaliencyEngine, images: Tensor, labels: Tensor) -> SelfCh
         found = engine(images, labels).profiles
     except UnsupportedLayerError as error:
         return SelfCheck(math.inf, False, f"the fast engine refuses this model: {error}")
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # the reference came through: it is the engine's way that fails
+        reason = " ".join(str(error).split())[:200]
+        return SelfCheck(math.inf, False, f"the fast engine fails on this model: {reason}")
     # A layer whose gradients vanish beside the others' has nothing but rounding in it.
     floor = 1e-4 * expected.square().mean().sqrt().item()
     errors = {}
@@ -166,7 +172,7 @@ def _differentiate(
     """Return the profile [F] and the logits [1, C] of one image; logits keep their graph."""
     weights = layer_weights(model, layout)
     gradients: tuple[Tensor | None, ...] = (None,) * len(weights)
-    with only_trainable(model, weights):
+    with only_trainable(model, weights), SoundKernels():
         logits = model(image)
         loss = summed_loss(logits, label)
         if loss.requires_grad:

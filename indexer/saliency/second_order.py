@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UnsupportedLayerError
+from .faults import sound
 
 _CUT = "a function that was marked with once_differentiable"
 _MISSING = ("is not implemented", "once_differentiable", "double backward")
@@ -37,11 +38,11 @@ class TwiceDifferentiable(TorchFunctionMode):
         self._attention.__exit__(*error)
 
     def __torch_function__(self, func: Any, types, args=(), kwargs=None) -> Any:
-        """Replace hardsigmoid; attention is taken care of by its choice of kernels."""
+        """Replace hardsigmoid (and what `faults` names); sdpa_kernel takes care of attention."""
         kwargs = kwargs or {}
         if func is F.hardsigmoid:
             return F.relu6((args[0] if args else kwargs["input"]) + 3) / 6
-        return func(*args, **kwargs)
+        return sound(func, args, kwargs)
 
 
 def require_whole_graph(gradients: Iterable[Tensor], known: Iterable[Tensor]) -> None:

@@ -6,14 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from timm.layers import ScaledStdConv2d, StdConv2d
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from indexer.errors import ModelError, SettingError, UnsupportedLayerError
 from indexer.saliency.engine import SaliencyEngine
 from indexer.saliency.layout import profile_layout
 from indexer.saliency.reference import ReferenceEngine, reference_profiles, self_check
-from tests.support.saliency import randomize, relative_error, small_batch
+from tests.support.saliency import randomize, relative_error, small_batch, small_model
 
 
 class Net(nn.Module):
@@ -330,3 +330,42 @@ def test_outputs_that_are_no_logits_are_refused():
     model = nn.Sequential(nn.Conv2d(3, 10, 3)).eval()
     with pytest.raises(ModelError, match="expected logits"):
         SaliencyEngine(model, profile_layout(model))(*small_batch(2, 12, torch.float32))
+
+
+class _WritesToTokens(nn.Module):
+    """Adds positions to the output of a linear layer in place, as NaFlexViT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 8)
+        self.head = nn.Linear(8, 10)
+        self.register_buffer("positions", torch.randn(36, 8))
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.embed(images.flatten(2).transpose(1, 2))
+        return self.head(tokens.add_(self.positions).relu().mean(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_linear_layers_output_may_be_written_to(dtype):
+    torch.manual_seed(0)
+    model = _WritesToTokens().eval().to(dtype)
+    layout = profile_layout(model, "linear")
+    images, labels = small_batch(3, 6, dtype)
+    precision = "fp64" if dtype == torch.float64 else "fp32"
+    found = SaliencyEngine(model, layout, precision=precision)(images, labels)
+    assert relative_error(found.profiles, reference_profiles(model, images, labels, layout)) < 1e-5
+
+
+def test_a_failure_of_the_engine_alone_is_a_verdict(monkeypatch):
+    model = small_model("test_resnet").float()
+    layout = profile_layout(model)
+    engine = SaliencyEngine(model, layout)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a view is\nmodified in place")
+
+    monkeypatch.setattr(engine, "_run", fail)
+    verdict = self_check(engine, *small_batch(2, 32, torch.float32))
+    assert not verdict.ok
+    assert verdict.message == "the fast engine fails on this model: a view is modified in place"
