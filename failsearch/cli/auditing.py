@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from indexer.store import Store
     from search.audit.report import AuditReport, Finding
 
+FEW = 30
+"""Failures up to which it is no news that no filter stands out."""
 SHOWN = 10
 """Findings of each kind that are printed; all are in the database and the export."""
 
@@ -218,10 +220,13 @@ def _subject(finding: "Finding", names: dict[str, str]) -> str:
 
 def _count(kind: str, report: "AuditReport", top: int, store: "Store") -> str:
     """Say how many findings of a kind there are, were kept and are shown."""
-    from search.audit.settings import LEAKS
+    from search.audit.settings import FILTERS, LEAKS
 
     found = report.of(kind)
     total = report.total(kind)
+    if kind == FILTERS and not total and (failures := store.count("NOT correct")):
+        few = " are too few to tell" if failures <= FEW else ""
+        return f"no filter stands out ({failures} failure{'s' * (failures != 1)}{few})"
     many = f"{total:,} finding{'s' * (total != 1)}"
     if kind == LEAKS and found:
         other = found[0].evidence["other_index"]

@@ -15,6 +15,7 @@ from ..words import percent
 from .pictures import PROPERTIES, Pictures
 from .report import Finding
 from .settings import CAUSES, AuditSettings
+from .significance import discoveries
 
 EXAMPLES = 5
 MOST_VALUES = 50
@@ -162,17 +163,6 @@ def _delta_variance(pooled: np.ndarray, m: int, n: int) -> float:
     tied = float((ties.astype(float) ** 3 - ties).sum()) / (size * (size - 1))
     # U has variance mn/12 (size + 1 - tied), and m·delta = 2U/n - m.
     return 4 / n**2 * (m * n / 12) * (size + 1 - tied)
-
-
-def discoveries(p_values: np.ndarray, rate: float) -> np.ndarray:
-    """Return which hypotheses are rejected at a false discovery rate (Benjamini, Hochberg)."""
-    count = len(p_values)
-    order = np.argsort(p_values, kind="stable")
-    passes = p_values[order] <= rate * np.arange(1, count + 1) / max(count, 1)
-    rejected = np.zeros(count, bool)
-    if passes.any():
-        rejected[order[: np.flatnonzero(passes)[-1] + 1]] = True
-    return rejected
 
 
 def traits_of(

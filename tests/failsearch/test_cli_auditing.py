@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
@@ -69,6 +70,26 @@ def test_a_cause_is_said_of_the_mode_by_the_name_it_has(run: Run, tmp_path: Path
     said = " ".join(run(*words).out.split())
     assert f"{mode} night shots 100 % of its " in said
     assert "images have light=night, 0 % of correct images of the same classes do" in said
+
+
+@pytest.mark.parametrize(
+    ("failures", "said"),
+    [
+        (0, "filters: 0 findings"),
+        (10, "filters: no filter stands out (10 failures are too few to tell)"),
+        (60, "filters: no filter stands out (60 failures)"),
+    ],
+)
+def test_that_no_filter_stands_out_is_said(
+    run: Run, tmp_path: Path, failures: int, said: str
+) -> None:
+    random = np.random.default_rng(failures)
+    labels = np.arange(200) % 2
+    predicted = np.where(np.arange(200) < failures, 1 - labels, labels)
+    logits = np.eye(2)[predicted] * 4 + random.normal(0, 0.1, (200, 2))
+    raw = random.lognormal(size=(200, 40))
+    index_of_arrays(tmp_path / "db", raw=raw, logits=logits, labels=labels, names=("a", "b"))
+    assert run("audit", "--db", tmp_path / "db", "--kind", "filters").out.strip() == said
 
 
 @pytest.mark.parametrize("missing", ["cleanlab", "cleanvision", "datasets"])

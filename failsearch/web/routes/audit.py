@@ -42,7 +42,8 @@ ABOUT = {
     LEAKS: "Images that another index holds too, such as validation images seen in training.",
     CAUSES: "What the images of a failure mode have in common, beside correct images of the same "
     "classes.",
-    FILTERS: "Filters that stand out in many failures, and the images where they do.",
+    FILTERS: "Filters that stand out in failures more often than in correct images, by more than "
+    "chance, and the failures where they do.",
     CLEANLAB: "What cleanlab suspects beyond the other kinds: labels, images unlike all others, "
     "and images that are nearly the same to the model. Its scores run from 0, the worst, to 1.",
     IMAGES: "What cleanlab's image checks (cleanvision) see: dark, light, blurred, empty, gray and "

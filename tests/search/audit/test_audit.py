@@ -173,10 +173,13 @@ def test_the_dark_mode_and_its_metadata_are_shared_causes(store: Store) -> None:
 def test_weak_filters_are_those_that_causes_boost(store: Store) -> None:
     found = audit(store, AuditSettings(kinds=("filters",), top=24)).findings
     columns = {store.manifest.layout.column(finding.subject) for finding in found}
-    assert len(columns & set(range(24))) >= 20
+    assert columns <= set(range(24))
+    assert len(columns) >= 10
     best = found[0]
     assert best.evidence["modes"]
     assert best.evidence["share"] > best.evidence["expected"]
+    assert best.evidence["share"] > best.evidence["share_of_correct"]
+    assert best.evidence["p_value"] < 0.05 / 10
 
 
 def test_one_or_two_failures_show_no_weak_filter(tmp_path: Path) -> None:

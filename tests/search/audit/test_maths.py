@@ -10,10 +10,11 @@ from PIL import Image
 from scipy.stats import false_discovery_control, mannwhitneyu
 
 from search.audit.belief import posterior, suggest
-from search.audit.causes import Trait, causes, compare, discoveries
+from search.audit.causes import Trait, causes, compare
 from search.audit.duplicates import NEAR_BITS, _candidates
 from search.audit.pictures import PROPERTIES, difference_hash, measure
 from search.audit.settings import AuditSettings
+from search.audit.significance import discoveries
 from search.modes import Confusion, Mode, ModeReport, ModeSettings
 
 

@@ -1,0 +1,36 @@
+"""Which of many differences are more than chance."""
+
+from typing import Any
+
+import numpy as np
+
+
+def discoveries(p_values: np.ndarray, rate: float) -> np.ndarray:
+    """Return which hypotheses are rejected at a false discovery rate (Benjamini, Hochberg)."""
+    count = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    passes = p_values[order] <= rate * np.arange(1, count + 1) / max(count, 1)
+    rejected = np.zeros(count, bool)
+    if passes.any():
+        rejected[order[: np.flatnonzero(passes)[-1] + 1]] = True
+    return rejected
+
+
+def more_often(hits: np.ndarray, size: int, others: np.ndarray, rest: int) -> np.ndarray:
+    """Return p-values of Fisher's exact test, one-sided: that more hits in a group are chance.
+
+    It holds for groups of any size, and whatever the distribution behind the hits.
+
+    Args:
+        hits: int [F], members of the group that have each of F properties.
+        size: members of the group.
+        others: int [F], the same of those outside it.
+        rest: how many are outside it.
+
+    Returns:
+        float64 [F].
+    """
+    from scipy import stats  # slow to import
+
+    law: Any = stats.hypergeom
+    return law.sf(hits - 1, size + rest, hits + others, size)
