@@ -94,7 +94,7 @@ class Index(Modes, Repairs):
         """Return (layer, path, reason): how the engine profiles each layer on this machine."""
         from .engine_paths import engine_paths
 
-        return engine_paths(self.manifest, resolve_device(device))
+        return engine_paths(self.store, resolve_device(device))
 
     # -- failures and neighbours ---------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from indexer.durability import replace_file, store_errors
 from indexer.errors import IncompatibleIndexError
+from indexer.patched import PATCH_FILE
 from indexer.progress import Progress, silent
 from indexer.schema import ID, REPAIRS, THUMBNAIL
 from indexer.store import Store
@@ -21,7 +22,7 @@ from search.modes import read_modes
 
 from .account import Account, account
 from .edits import Edit
-from .patch import PATCH_FILE, make_patch, sources_of, write_patch
+from .patch import make_patch, sources_of, write_patch
 from .population import Population, open_population
 from .records import next_repair, record_repair
 from .repair import repaired_filters, require_free, write_model

@@ -19,14 +19,13 @@ from torch import Tensor
 
 from indexer.durability import replace_file
 from indexer.errors import ModelError, SettingError
+from indexer.patched import PATCH_KEY
 from indexer.store import Store
 from indexer.weights import WEIGHTS_FILE, state_digest
 
 from .edits import Edit, RowEdit
 
-METADATA_KEY = "failsearch"
 PATCH_VERSION = 1
-PATCH_FILE = "patch.safetensors"
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def write_patch(patch: Patch, path: str | Path) -> None:
         "patched_digest": patch.patched_digest,
         "details": dict(patch.details),
     }
-    _save(tensors, Path(path), {METADATA_KEY: json.dumps(document)})
+    _save(tensors, Path(path), {PATCH_KEY: json.dumps(document)})
 
 
 def read_patch(path: str | Path) -> Patch:
@@ -85,10 +84,10 @@ def read_patch(path: str | Path) -> Patch:
         ModelError: there is none, or it is no patch that this version reads.
     """
     metadata, tensors = _load(Path(path))
-    if METADATA_KEY not in metadata:
+    if PATCH_KEY not in metadata:
         raise ModelError(f"{path} is no failsearch patch: `failsearch repair` writes them")
     try:
-        document = json.loads(metadata[METADATA_KEY])
+        document = json.loads(metadata[PATCH_KEY])
         if document["version"] > PATCH_VERSION:
             raise ModelError(f"patch {path} was written by a newer failsearch: upgrade failsearch")
         names = [key.removesuffix(".rows") for key in tensors if key.endswith(".rows")]
@@ -158,7 +157,7 @@ def _rewrite(
 def _is_patch(path: Path) -> bool:
     try:
         with safe_open(path, framework="pt") as file:
-            return METADATA_KEY in (file.metadata() or {})
+            return PATCH_KEY in (file.metadata() or {})
     except (OSError, SafetensorError):  # nothing there, or something else
         return False
 

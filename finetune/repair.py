@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from indexer.errors import SettingError
 from indexer.filters import FilterLayout
 from indexer.models import LoadedModel, save_timm_directory
+from indexer.patched import PATCH_FILE
 from indexer.progress import Progress, silent
 from indexer.store import Store
 from search.modes import read_modes
@@ -26,7 +27,7 @@ from search.snapshot import snapshot
 
 from .edits import Edit, targets_of
 from .masked import MaskedTraining
-from .patch import PATCH_FILE, make_patch, sources_of, write_patch
+from .patch import make_patch, sources_of, write_patch
 from .population import Population, open_population
 from .profiles import mean_profile
 from .records import next_repair, record_repair

@@ -56,6 +56,20 @@ class IncompatibleIndexError(StoreError):
     """An index made by another model, transform, layout or newer schema; names the difference."""
 
 
+class ChangedWeightsError(IncompatibleIndexError):
+    """A model whose weights are not those that were indexed.
+
+    Attributes:
+        digest: of the weights that it has now.
+        source: where they came from, as a user named it.
+        file: what a patch can be taken off: a folder or file; None where it is not known.
+    """
+
+    def __init__(self, message: str, *, digest: str, source: str, file: str | None) -> None:
+        super().__init__(message)
+        self.digest, self.source, self.file = digest, source, file
+
+
 class UnknownSampleError(FailsearchError):
     """An id (of a sample, mode or repair) that the index does not hold."""
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from .class_names import model_class_names
 from .durability import disk_errors, explain, replace_path
-from .errors import IncompatibleIndexError, ModelError, StoreError
+from .errors import ChangedWeightsError, ModelError, StoreError
 from .factories import call_factory, is_factory
 from .hub import hub_access
 from .manifest import Manifest
@@ -164,7 +164,7 @@ def load_indexed_model(manifest: Manifest, device: str | torch.device = "cpu") -
     Raises:
         ModelError: the model is gone.
         UntrustedModelError: it is a factory that this user never named, see `indexer.trust`.
-        IncompatibleIndexError: its weights are no longer those that were indexed.
+        ChangedWeightsError: its weights are no longer those that were indexed.
     """
     described = manifest.model
     folder = described.get("folder")
@@ -194,7 +194,7 @@ def load_as_indexed(
 
     Raises:
         ModelError: it cannot be loaded.
-        IncompatibleIndexError: its weights are not those that were indexed.
+        ChangedWeightsError: its weights are not those that were indexed.
     """
     config = manifest.transform
     loaded = load_model(
@@ -211,9 +211,14 @@ def load_as_indexed(
         folder=folder,
     )
     if loaded.digest != manifest.model["weights_digest"]:
-        raise IncompatibleIndexError(
-            f"the weights of {loaded.checkpoint or loaded.spec} are not those that were indexed: "
-            "restore them, or index again with another --db"
+        source = loaded.checkpoint or loaded.spec
+        local = loaded.checkpoint is not None or source.startswith(LOCAL)
+        raise ChangedWeightsError(
+            f"the weights of {source} are not those that were indexed: restore them, or index "
+            "again with another --db",
+            digest=loaded.digest,
+            source=source,
+            file=source.removeprefix(LOCAL) if local else None,
         )
     return dataclasses.replace(loaded, class_names=tuple(manifest.classes))
 

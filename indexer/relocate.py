@@ -10,6 +10,7 @@ from .datasets import open_dataset
 from .errors import IncompatibleIndexError, SettingError
 from .manifest import Manifest
 from .models import load_as_indexed
+from .patched import naming_the_patch
 from .store import Store
 from .trust import remember, require_trust
 
@@ -43,7 +44,8 @@ def relocate(
     with store.writer():
         manifest = store.manifest
         if model is not None or checkpoint is not None:
-            manifest = dataclasses.replace(manifest, model=_model(manifest, model, checkpoint))
+            with naming_the_patch(store.path):
+                manifest = dataclasses.replace(manifest, model=_model(manifest, model, checkpoint))
         sources = list(manifest.sources)
         for moved in data:
             number, path = _find(sources, moved)

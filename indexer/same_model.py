@@ -14,6 +14,7 @@ from .errors import FailsearchError, FailsearchWarning
 from .images import STORED, IndexedImages
 from .job import installed_versions
 from .models import LoadedModel, load_indexed_model
+from .patched import naming_the_patch
 from .schema import ID, LOGITS
 from .store import Store
 
@@ -29,10 +30,11 @@ def open_model(store: Store, device: str | torch.device = "cpu") -> LoadedModel:
     Nothing is said where the image of that sample cannot be read from a file as it was indexed.
 
     Raises:
-        ModelError, UntrustedModelError, IncompatibleIndexError: see `load_indexed_model`.
+        ModelError, UntrustedModelError, ChangedWeightsError: see `load_indexed_model`.
     """
     manifest = store.manifest
-    loaded = load_indexed_model(manifest, device=device)
+    with naming_the_patch(store.path):
+        loaded = load_indexed_model(manifest, device=device)
     sample, difference = _compare(store, loaded, device)
     if not difference <= TOLERANCE.get(manifest.precision, COARSE_TOLERANCE):
         then, now = manifest.versions.get("timm"), installed_versions().get("timm")

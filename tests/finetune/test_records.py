@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune.patch import PATCH_FILE
 from finetune.records import list_repairs, read_repair
+from indexer.patched import PATCH_FILE
 from indexer.store import Store
 from search.modes import (
     find_modes,

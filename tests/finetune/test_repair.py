@@ -1,17 +1,26 @@
 """The paper's repair on a small real index, from the store to the files and the record."""
 
+import re
+import shutil
+
 import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 
+import failsearch
 from finetune.patch import apply_patch, read_patch
 from finetune.population import open_population
 from finetune.records import list_repairs, read_repair
 from finetune.repair import repair
 from finetune.settings import RepairSettings
-from indexer.errors import SettingError, UnknownSampleError
+from indexer.errors import ChangedWeightsError, SettingError, UnknownSampleError
 from indexer.models import load_indexed_model, load_model
+from indexer.patched import PATCH_FILE
+from indexer.relocate import relocate
+from indexer.same_model import open_model
+from indexer.weights import WEIGHTS_FILE
 from search.modes import Confusion, Mode, ModeReport, ModeSettings
 from search.modes.stored import write_modes
 
@@ -61,6 +70,33 @@ def test_the_repaired_folder_loads_in_plain_timm_and_predicts_what_was_recorded(
     apply_patch(read_patch(report.patch), small_index.model_folder)
     patched = load_model(f"local-dir:{small_index.model_folder}").digest
     assert patched == load_model(f"local-dir:{report.model}").digest
+
+
+def test_weights_that_carry_a_repair_are_told_with_the_way_back(small_index, tmp_path):
+    store, folder = small_index.store, small_index.model_folder
+    report = repair(store, sample=failures_of(small_index)[0], settings=SETTINGS)
+    for repair_id, content in (("r0", b""), ("r00", b"{}")):  # damaged ones are passed over
+        (store.path / "repairs" / repair_id).mkdir()
+        (store.path / "repairs" / repair_id / PATCH_FILE).write_bytes(content)
+    kept = shutil.copytree(folder, tmp_path / "kept")
+    apply_patch(read_patch(report.patch), folder)
+    back = f"of repair r1: take it off with `failsearch patch revert {report.patch} "
+    for ask in (
+        lambda: open_model(store),
+        lambda: failsearch.open(store.path).engine_paths("cpu"),
+        lambda: relocate(store.path, model=f"local-dir:{folder}"),
+    ):
+        with pytest.raises(ChangedWeightsError, match=re.escape(f"{back}{folder}`")):
+            ask()
+    checkpoint = folder / WEIGHTS_FILE
+    with pytest.raises(ChangedWeightsError, match=re.escape(f"{back}{checkpoint}`")):
+        relocate(store.path, model=f"local-dir:{kept}", checkpoint=checkpoint)
+
+    weights = load_file(folder / WEIGHTS_FILE)
+    weights["fc.bias"][0] += 1
+    save_file(weights, folder / WEIGHTS_FILE)
+    with pytest.raises(ChangedWeightsError, match="restore them, or index again"):
+        open_model(store)
 
 
 def test_a_mode_is_repaired_on_all_its_members(small_index):

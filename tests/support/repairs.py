@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from finetune.account import account
-from finetune.patch import PATCH_FILE
 from finetune.records import next_repair, record_repair
 from finetune.report import AffectedSample, Outcome, RepairReport
 from finetune.settings import RepairSettings
+from indexer.patched import PATCH_FILE
 from indexer.store import Store
 from search.modes import Mode, ModeSettings, find_modes
 from tests.search.modes.conftest import NAMES, planted_arrays

@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse
 
 from finetune.records import read_repair
+from indexer.patched import PATCH_FILE
 from indexer.schema import REPAIRS
 
 from ..state import State
@@ -14,7 +15,6 @@ from ..templating import render
 from .common import App, answers
 
 router = APIRouter()
-PATCH = "patch.safetensors"
 SHOWN = 60
 CHANGES = ("fixed", "broken", "still wrong")
 
@@ -41,7 +41,7 @@ def repair_page(request: Request, state: App, repair: str) -> HTMLResponse:
         "repair.html",
         report=report,
         groups=[(change, *_changed(state, samples.to_pylist(), change)) for change in CHANGES],
-        has_patch=(state.index.path / REPAIRS / report["id"] / PATCH).exists(),
+        has_patch=(state.index.path / REPAIRS / report["id"] / PATCH_FILE).exists(),
         classes=state.gallery.classes,
         job=state.jobs.current,
     )
@@ -77,11 +77,11 @@ def patch(state: App, repair: str) -> FileResponse:
     """Return the patch of a repair."""
     # The id of the record, not the text of the request, makes the path.
     report, _ = read_repair(state.index.store, repair)
-    path = state.index.path / REPAIRS / report["id"] / PATCH
+    path = state.index.path / REPAIRS / report["id"] / PATCH_FILE
     if not path.exists():
         raise HTTPException(404, f"repair {repair} found no change worth a patch")
     return FileResponse(
-        path, filename=f"{report['id']}.{PATCH}", media_type="application/octet-stream"
+        path, filename=f"{report['id']}.{PATCH_FILE}", media_type="application/octet-stream"
     )
 
 
