@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from .index import Index
 
 if TYPE_CHECKING:
     from indexer.job import IndexSettings
+    from indexer.models import LoadedModel
     from indexer.pipeline import IndexReport
     from indexer.transforms import TransformOverrides
 
@@ -55,6 +57,7 @@ def index(
     )
     if loaded.folder is not None:
         remember(loaded.spec, loaded.folder)
+        _tell_assumed(loaded)
     report = index_dataset(dataset, loaded, path, settings)
     made = Index.open(path)
     _fill_caches(made)
@@ -79,6 +82,28 @@ def add(
     report = add_dataset(dataset, loaded, index.path, settings)
     _fill_caches(index)
     return report
+
+
+def _tell_assumed(loaded: LoadedModel) -> None:
+    """Warn of values of the transform that a module of the user's own does not state."""
+    from indexer.errors import FailsearchWarning
+
+    if not loaded.assumed:
+        return
+    config = loaded.transform_config
+    _, height, width = config["input_size"]
+    shown = {"input_size": f"{width} × {height} pixels"}
+    for name in ("mean", "std"):
+        shown[name] = f"{name} {','.join(f'{value:g}' for value in config[name])}"
+    taken = ", ".join(shown[name] for name in loaded.assumed)
+    options = ", ".join(f"--{name.replace('_', '-')}" for name in loaded.assumed)
+    warnings.warn(
+        f"{loaded.spec} does not state all of its transform, and timm's is taken: {taken}: if it "
+        f"was trained with others, give {options}, or the model an attribute pretrained_cfg, a "
+        f"dictionary of {', '.join(loaded.assumed)}",
+        FailsearchWarning,
+        stacklevel=3,
+    )
 
 
 def _fill_caches(index: Index) -> None:

@@ -24,7 +24,13 @@ from .errors import ChangedWeightsError, ModelError, StoreError
 from .factories import call_factory, is_factory
 from .hub import hub_access
 from .manifest import Manifest
-from .transforms import Transform, TransformOverrides, build_transform, transform_config
+from .transforms import (
+    Transform,
+    TransformOverrides,
+    build_transform,
+    transform_config,
+    unstated,
+)
 from .trust import require_trust
 from .weights import (
     CONFIG_FILE,
@@ -66,6 +72,7 @@ class LoadedModel:
         architecture: timm name of the architecture, or the factory.
         digest: SHA-256 of the weights.
         folder: folder from which a factory was imported, None for timm models.
+        assumed: values of the transform that are timm's defaults, see `transforms.unstated`.
     """
 
     model: nn.Module
@@ -79,6 +86,7 @@ class LoadedModel:
     architecture: str
     digest: str
     folder: str | None = None
+    assumed: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Return the JSON-ready `model` entry of a manifest."""
@@ -155,6 +163,7 @@ def load_model(
         architecture=architecture,
         digest=weights_digest(model),
         folder=import_folder,
+        assumed=unstated(model, overrides),
     )
 
 

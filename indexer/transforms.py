@@ -85,6 +85,17 @@ def transform_config(
     return config
 
 
+def unstated(
+    model: torch.nn.Module, overrides: TransformOverrides | None = None
+) -> tuple[str, ...]:
+    """Return which of input size, mean and std are timm's defaults: nobody has stated them."""
+    pretrained = getattr(model, "pretrained_cfg", None)
+    pretrained = pretrained if isinstance(pretrained, Mapping) else {}
+    given = overrides.given() if overrides else {}
+    names = ("input_size", "mean", "std")
+    return tuple(name for name in names if pretrained.get(name) is None and name not in given)
+
+
 class EvaluationTransform:
     """timm's evaluation transform in two steps, so that a run scales whole batches, not images.
 

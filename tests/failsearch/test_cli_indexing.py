@@ -1,10 +1,13 @@
 """What commands say about the data they were given: names, ids and rows that cannot be used."""
 
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.support.arrays import index_of_arrays
 
@@ -70,3 +73,57 @@ def test_a_line_break_in_an_id_breaks_no_line(run: Run, tmp_path: Path) -> None:
     index_of_arrays(db, raw=raw, logits=logits, labels=np.arange(3), names=names, ids=ids)
     ran = run("search", ids[0], "--among", "all", "--db", db)
     assert ran.out.startswith("query a\\nb.png: cat → cat")
+
+
+OWN = """
+from tests.support.tiny_run import TinyNet
+
+class Net(TinyNet):
+    class_names = ("circle", "cross", "stripes")
+
+class Stated(Net):
+    pretrained_cfg = {"input_size": (3, 16, 16), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+"""
+
+
+@pytest.mark.filterwarnings("default::indexer.errors.FailsearchWarning")
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        (
+            "Net",
+            (),
+            "224 × 224 pixels, mean 0.485,0.456,0.406, std 0.229,0.224,0.225: if it was trained "
+            "with others, give --input-size, --mean, --std, or the model an attribute "
+            "pretrained_cfg, a dictionary of input_size, mean, std",
+        ),
+        ("Net", ("--input-size", 16, "--std", 0.5), "mean 0.485,0.456,0.406: if it was"),
+        ("Net", ("--input-size", 16, "--mean", 0.5, "--std", 0.5), None),
+        ("Stated", (), None),
+    ],
+)
+def test_a_transform_that_a_model_does_not_state_is_told(
+    run: Run,
+    place: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    options: tuple[object, ...],
+    said: str | None,
+) -> None:
+    module = f"nets_of_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "configuration"))
+    monkeypatch.chdir(tmp_path)
+    images = tmp_path / "images"
+    for path in sorted(place.images.rglob("*.png"))[::40]:
+        (images / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, images / path.parent.name)
+    spec = f"{module}:{name}"
+    ran = run("index", images, "--model", spec, "--db", tmp_path / "db", *options, "--json")
+    assert ran.document["samples"] == 6
+    told = f"failsearch: warning: {spec} does not state all of its transform, and timm's is taken: "
+    lines = [line for line in ran.err.splitlines() if "warning" in line]
+    assert len(lines) == (said is not None)
+    assert all(line.startswith(f"{told}{said}") for line in lines)
