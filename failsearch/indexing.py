@@ -10,10 +10,14 @@ from .device import resolve_device
 from .index import Index
 
 if TYPE_CHECKING:
+    from indexer.datasets import ImageDataset
     from indexer.job import IndexSettings
     from indexer.models import LoadedModel
     from indexer.pipeline import IndexReport
     from indexer.transforms import TransformOverrides
+
+NAMED = 3
+"""Folders that a warning names."""
 
 
 def index(
@@ -52,6 +56,7 @@ def index(
 
     # The data first: a wrong path should not cost the time of loading a model.
     dataset = open_dataset(data, **(data_options or {}))
+    _tell_passed_over(dataset)
     loaded = load_model(
         model, checkpoint=checkpoint, device=resolve_device(device), overrides=overrides
     )
@@ -78,10 +83,29 @@ def add(
     from indexer.same_model import open_model
 
     dataset = open_dataset(data, **(data_options or {}))
+    _tell_passed_over(dataset)
     loaded = open_model(index.store, resolve_device(device))
     report = add_dataset(dataset, loaded, index.path, settings)
     _fill_caches(index)
     return report
+
+
+def _tell_passed_over(dataset: ImageDataset) -> None:
+    """Warn of hidden folders with images, which may have been meant as classes."""
+    from indexer.errors import FailsearchWarning
+
+    names = dataset.passed_over
+    if names:
+        these = "a folder with images is skipped, since its name begins"
+        if len(names) > 1:
+            these = f"{len(names)} folders with images are skipped, since their names begin"
+        more = ", …" if len(names) > NAMED else ""
+        warnings.warn(
+            f"{dataset.spec}: {these} with a dot: {', '.join(names[:NAMED])}{more}; rename what is "
+            "a class",
+            FailsearchWarning,
+            stacklevel=3,
+        )
 
 
 def _tell_assumed(loaded: LoadedModel) -> None:

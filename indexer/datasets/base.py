@@ -213,6 +213,11 @@ class ImageDataset(ABC):
         """Names of the columns that are not kept, since no filter could use them."""
         return self._index.left_out
 
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """Names of folders with images that are no classes, since they are hidden."""
+        return ()
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over what the data set holds, without reading the pixels."""

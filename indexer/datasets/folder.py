@@ -35,7 +35,9 @@ class FolderDataset(ImageDataset):
     def _build_index(self) -> RowIndex:
         paths = list(image_files(self._root))
         if not paths:
-            raise DataError(f"{self._root} holds no images: give a folder of class folders")
+            hidden = ", ".join(self.passed_over)
+            but = f" but in hidden folders, which are no classes ({hidden})" if hidden else ""
+            raise DataError(f"{self._root} holds no images{but}: give a folder of class folders")
         names = sorted(_class_folders(self._root), key=natural_key)
         _refuse_splits(self._root, names)
         position = {name: label for label, name in enumerate(names)}
@@ -55,6 +57,14 @@ class FolderDataset(ImageDataset):
                 errors[row] = "the file name is not valid UTF-8"
         labels = Labels(values, tuple(map(_printable, names)), declared=True)
         return RowIndex.build(ids, list(ids), labels, errors=errors)
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """Names of the folders with images that are no classes: they begin with a dot."""
+        hidden = (path.name for path in self._root.iterdir() if path.name.startswith("."))
+        folders = (name for name in hidden if (self._root / name).is_dir())
+        found = [name for name in folders if any(image_files(self._root / name))]
+        return tuple(map(_printable, sorted(found, key=natural_key)))
 
     def _fingerprint_parts(self) -> Iterable[str]:
         for ref in self._index.refs:

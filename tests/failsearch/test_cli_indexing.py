@@ -127,3 +127,28 @@ def test_a_transform_that_a_model_does_not_state_is_told(
     lines = [line for line in ran.err.splitlines() if "warning" in line]
     assert len(lines) == (said is not None)
     assert all(line.startswith(f"{told}{said}") for line in lines)
+
+
+@pytest.mark.filterwarnings("default::indexer.errors.FailsearchWarning")
+def test_hidden_folders_with_images_are_named(run: Run, own: Place, tmp_path: Path) -> None:
+    image = next((own.images / "cross").glob("*.png"))
+    folders = ("cross", ".a", ".b", ".c", ".d")
+    for name in folders:
+        (tmp_path / "set" / name).mkdir(parents=True)
+        shutil.copy(image, tmp_path / "set" / name / f"new{name}.png")
+    said = []
+    for name in (None, ".a", ".b", ".c"):
+        if name is not None:
+            shutil.rmtree(tmp_path / "set" / name)
+        ran = run("add", tmp_path / "set", "--db", own.db, "--json")
+        assert ran.document["samples"] == 241
+        said += [line for line in ran.err.splitlines() if "warning" in line]
+    begin = f"failsearch: warning: {tmp_path / 'set'}: "
+    many = "folders with images are skipped, since their names begin with a dot"
+    assert said == [
+        f"{begin}4 {many}: .a, .b, .c, …; rename what is a class",
+        f"{begin}3 {many}: .b, .c, .d; rename what is a class",
+        f"{begin}2 {many}: .c, .d; rename what is a class",
+        f"{begin}a folder with images is skipped, since its name begins with a dot: .d; rename "
+        "what is a class",
+    ]

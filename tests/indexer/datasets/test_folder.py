@@ -54,8 +54,11 @@ def test_hidden_files_and_other_files_are_no_rows(tmp_path):
 
     dataset = open_dataset(root)
 
+    (root / ".empty").mkdir()
+    (root / ".settings").write_text("x")
     assert [row.id for row in dataset.rows()] == ["cat/0.png", "dog/0.png"]
     assert dataset.class_names == ("cat", "dog")
+    assert dataset.passed_over == (".git",)
 
 
 def test_a_class_without_images_keeps_its_number(tmp_path):
@@ -142,6 +145,13 @@ def test_splits_are_no_classes(tmp_path):
 
 def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(DataError, match="holds no images"):
+        open_dataset(tmp_path)
+
+
+def test_only_hidden_folders_are_named_in_the_error(tmp_path):
+    write_class_folders(tmp_path, (".10", ".9"), images=1)
+
+    with pytest.raises(DataError, match=r"no images but in hidden folders.* \(\.9, \.10\): give"):
         open_dataset(tmp_path)
 
 
