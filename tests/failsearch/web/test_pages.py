@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import html
 import io
 import json
 import os
@@ -86,6 +87,10 @@ def test_bad_questions_get_one_line(client: TestClient, query: str, status: int)
     answer = client.get(f"/api/failures?{query}")
     assert answer.status_code == status
     assert "\n" not in answer.json()["detail"]
+    page = client.get(f"/failures?{query}", headers=HTML)
+    assert page.status_code == status
+    assert page.headers["content-type"].startswith("text/html")
+    assert answer.json()["detail"] in html.unescape(page.text)
 
 
 def test_exports_hold_everything_that_is_shown(client: TestClient) -> None:
