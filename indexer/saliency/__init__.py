@@ -16,7 +16,8 @@ where x[b,j,p] is the input value that weight j meets at position p.
 
 The data flow: `layout` says which weight is which column, `interception` sees every convolution
 and linear layer while the model runs and takes x and g from it, `dispatch` picks the formula in
-`products` (or a compiled kernel) that turns them into row sums, `folding` absorbs BatchNorms,
-`faults` steps around kernels of PyTorch that go wrong, `engine` owns the pass from images to
-profiles, and `reference` is the slow, obvious version that everything else is tested against.
+`products` (or a compiled kernel) that turns them into row sums, `tables` follows what a model
+computes without the images, such as position biases, `folding` absorbs BatchNorms, `faults`
+steps around kernels of PyTorch that go wrong, `engine` owns the pass from images to profiles, and
+`reference` is the slow, obvious version that everything else is tested against.
 """

@@ -28,10 +28,12 @@ class _Plan:
     Attributes:
         folded: BatchNorms that are absorbed, by index of the unit weight before them.
         reuse: how often the pass uses each unit weight, on average.
+        growth: leading dimensions where what was computed without the images meets them.
     """
 
     folded: dict[int, Normalization]
     reuse: float
+    growth: dict[tuple, float]
 
 
 class SaliencyEngine:
@@ -150,37 +152,41 @@ class SaliencyEngine:
         """
         tally = Tally(self._layout, self._weights, 1, self._precision, self._dispatcher)
         consumers = Consumers({}, learning=self._fold)
-        _, logits = self._forward(image, tally, consumers)
+        interceptor, logits = self._forward(image, tally, consumers, None)
+        self._require_same_views(image, interceptor.views)
         loss = summed_loss(logits, label)
         weights = sum(weight.numel() for weight in self._weights)
-        return _Plan(consumers.learn(loss) if self._fold else {}, tally.products / weights)
+        folded = consumers.learn(loss) if self._fold else {}
+        return _Plan(folded, tally.products / weights, interceptor.tables.growth)
 
     def _run(self, images: Tensor, labels: Tensor, plan: _Plan) -> EngineOutput:
         """Compute a batch, in parts where that is faster."""
 
         def compute(part: Tensor, part_labels: Tensor) -> EngineOutput:
-            return self._pass(part, part_labels, plan.folded)
+            return self._pass(part, part_labels, plan)
 
         count = part_count(images, plan.reuse, self._dispatcher.packs) if self._parts else 1
         return EngineOutput.joined(in_parts(compute, images, labels, count))
 
     def _forward(
-        self, images: Tensor, tally: Tally, consumers: Consumers
+        self,
+        images: Tensor,
+        tally: Tally,
+        consumers: Consumers,
+        growth: dict[tuple, float] | None,
     ) -> tuple[Interceptor, Tensor]:
         anchor = torch.zeros((), device=images.device, requires_grad=True)
-        interceptor = Interceptor(images, self._slots, tally, anchor, consumers)
+        interceptor = Interceptor(images, self._slots, tally, anchor, consumers, growth)
         with autocast(self._precision, images.device), interceptor:
             logits = self._model(images)
         return interceptor, logits
 
-    def _pass(
-        self, images: Tensor, labels: Tensor, folded: dict[int, Normalization]
-    ) -> EngineOutput:
+    def _pass(self, images: Tensor, labels: Tensor, plan: _Plan) -> EngineOutput:
         """Run forward and backward."""
         size = len(images)
         tally = Tally(self._layout, self._weights, size, self._precision, self._dispatcher)
-        consumers = Consumers(folded, learning=False)
-        interceptor, logits = self._forward(images, tally, consumers)
+        consumers = Consumers(plan.folded, learning=False)
+        interceptor, logits = self._forward(images, tally, consumers, plan.growth)
         consumers.require_absorbed()
         self._require_same_views(images, interceptor.views)
         loss = summed_loss(logits, labels)

@@ -8,7 +8,7 @@ weight is never formed.
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from .geometry import Geometry, of_call
 from .kernels.activations import Curve
 from .kernels.finish import Finish
 from .products import convolve, live_tokens
+from .tables import Tables
 from .tally import Call, Tally
 
 _RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
@@ -101,9 +102,11 @@ def _token_gradient(
 class Interceptor(TorchFunctionMode):
     """Reroutes the layers of one forward pass; used as a context manager around it.
 
-    A call is rerouted where its weight comes from unit weights alone, its input depends on the
-    images, and the input's leading dimension is a multiple of the batch. Other calls run as they
-    are; if a unit weight took part in them, its gradient shows up in the graph (`engine` checks).
+    A call is rerouted where its weight comes from unit weights alone and its input's leading
+    dimension is a multiple of the batch; where the input does not depend on the images, also only
+    if that dimension grows with the batch. Other calls run as they are; if a unit weight took part
+    in them, their result is a table (`tables`), or its gradient shows up in the graph (`engine`
+    checks).
 
     Args:
         images: [B, I, H, W], the model's input.
@@ -111,9 +114,11 @@ class Interceptor(TorchFunctionMode):
         tally: receives x and g of each rerouted call; without one, calls are only watched.
         anchor: a scalar that requires grad, from which the graph starts.
         consumers: learns or checks which outputs go straight into a BatchNorm.
+        growth: `tables.growth` of a pass of one image; None for that pass.
 
     Attributes:
         anchor: as given.
+        tables: what was computed without the images.
         views: (index of unit weight, which use of it) -> leading dimension / B.
     """
 
@@ -124,6 +129,7 @@ class Interceptor(TorchFunctionMode):
         tally: Tally | None = None,
         anchor: Tensor | None = None,
         consumers: Consumers | None = None,
+        growth: Mapping[tuple, float] | None = None,
     ) -> None:
         super().__init__()
         self.views: dict[tuple[int, int], float] = {}
@@ -131,6 +137,7 @@ class Interceptor(TorchFunctionMode):
         self._slots = slots or {}
         self._tally = tally
         self.anchor = anchor
+        self.tables = Tables(self._slots, tally, self._batch, anchor, self._from_pixels, growth)
         self._consumers = consumers or Consumers({}, learning=False)
         # What the images became before the first rerouted call, where no gradient tells.
         self._pixels: dict[int, weakref.ref[Tensor]] = {}
@@ -146,10 +153,11 @@ class Interceptor(TorchFunctionMode):
             return self._linear(*args, **kwargs)
         if func is F.batch_norm and self._absorbed(*args, **kwargs):
             return args[0] if args else kwargs["input"]
+        args, kwargs = self.tables.meet(func, args, kwargs)
         arguments = (*args, *kwargs.values())
         result = self._gated(func, args, kwargs)
         if result is None:
-            result = sound(func, args, kwargs)
+            result = self.tables.spread(func, args, sound(func, args, kwargs))
         if func is not F.batch_norm:
             self._consumers.touch(arguments, result)
         return self._follow(result, arguments)
@@ -170,6 +178,8 @@ class Interceptor(TorchFunctionMode):
         tensors = args and self._tally is not None and self._tally.dispatcher.fuses
         if not tensors or not isinstance(args[0], Tensor) or not takes(args[0]):
             return None
+        if self.tables.holds(args[0]):  # whose graph is run for many gradients at once
+            return None
         if func in _RELUS:
             return relu(args[0], func in _IN_PLACE or _in_place(args, kwargs))
         if func in _SMOOTH:
@@ -188,7 +198,7 @@ class Interceptor(TorchFunctionMode):
             result = self._reroute_conv2d(x, weight, bias, conv, slots)
         else:
             result = convolve(x, weight, bias, conv)
-            self._follow(result, (input,))
+            self._follow(result, (input, weight))
         self._head = (input, result)
         return result
 
@@ -228,7 +238,7 @@ class Interceptor(TorchFunctionMode):
             call = Call(slots, weight, None)
             result = _Linear.apply(*self._operands(input, weight.detach(), bias, call))
         else:
-            result = self._follow(F.linear(input, weight, bias), (input,))
+            result = self._follow(F.linear(input, weight, bias), (input, weight))
         self._head = (input, result)
         return result
 
@@ -238,9 +248,12 @@ class Interceptor(TorchFunctionMode):
             return ()
         if bias is not None and bias.requires_grad:
             return ()
-        if not x.requires_grad and not self._from_pixels((x,)):
+        if self.tables.holds(x):
             return ()
         slots = tuple(sources(weight, self._slots) or ())
+        constant = slots and not x.requires_grad and not self._from_pixels((x,))
+        if constant and not self.tables.grows(("layer", *slots), x.shape[0]):
+            return ()
         for slot in slots:
             self.views[slot, self._tally.uses(slot)] = x.shape[0] / self._batch
         return slots if x.shape[0] % self._batch == 0 else ()
@@ -259,12 +272,13 @@ class Interceptor(TorchFunctionMode):
         self._pixels[id(tensor)] = weakref.ref(tensor)
 
     def _follow(self, result: Any, arguments: tuple) -> Any:
-        """Mark a result that comes from the images and carries no gradient yet."""
+        """Mark a result that comes from the images and carries no gradient yet; find tables."""
         results = result if isinstance(result, (tuple, list)) else (result,)
         fresh = [r for r in results if isinstance(r, Tensor) and not r.requires_grad]
         if fresh and self._from_pixels(arguments):
             for tensor in fresh:
                 self._mark(tensor)
+        self.tables.follow(arguments, result)
         return result
 
     def _from_pixels(self, arguments: Any) -> bool:

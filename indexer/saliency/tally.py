@@ -1,6 +1,8 @@
 """The profiles of one batch while its backward pass fills them in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,6 +36,36 @@ class Call:
     scale: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Table:
+    """A tensor that was computed without the images, of which each sample takes a copy.
+
+    Attributes:
+        slots: indices, within the layout, of the unit weights behind `values`.
+        values: the tensor, with its graph.
+        scratch: elements of the largest tensor of that graph.
+    """
+
+    slots: tuple[int, ...]
+    values: Tensor
+    scratch: int
+
+
+@dataclass(frozen=True)
+class _Use:
+    """What one use of a unit weight adds to its per-sample gradients.
+
+    Attributes:
+        gradients: computes [b, *parameter.shape] for some of the samples.
+        scratch: elements that takes for each of them.
+        reason: why it is computed in full.
+    """
+
+    gradients: Callable[[slice], Tensor]
+    scratch: int
+    reason: str
+
+
 class Tally:
     """Turns (x, g) of each call into columns of the batch's profiles.
 
@@ -65,7 +97,7 @@ class Tally:
         self._layers = layout.layers
         self._weights = weights
         self._uses = [0] * len(weights)
-        self._waiting: dict[int, list[tuple[Call, Tensor, Tensor]]] = {}
+        self._waiting: dict[int, list[_Use]] = {}
         self._precision = precision
         self.dispatcher = dispatcher or Dispatcher()
 
@@ -87,6 +119,11 @@ class Tally:
         )
         self.products += positions * call.weight.numel()
 
+    def expect_table(self, table: Table) -> None:
+        """Count a table that meets the samples; each announced once, before backward starts."""
+        for slot in table.slots:
+            self._uses[slot] += 1
+
     def add(self, call: Call, x: Tensor, g: Tensor) -> None:
         """Take in a call's input and output gradient, whose leading dimension holds the samples."""
         x, g = operand(self._precision, x), operand(self._precision, g)
@@ -98,10 +135,19 @@ class Tally:
             if direct and x.shape[0] == self.batch:
                 self._add_direct(slot, call, x, g)
                 continue
-            waiting = self._waiting.setdefault(slot, [])
-            waiting.append((call, x, g))
-            if len(waiting) == self._uses[slot]:
-                self._add_dense(slot, self._waiting.pop(slot))
+            gradients = partial(self._sample_gradients, slot, call, x, g)
+            scratch = self._weights[slot].numel()
+            self._wait(slot, _Use(gradients, scratch, "weight derived from the parameter"))
+
+    def add_table(self, table: Table, g: Tensor) -> None:
+        """Take in the gradients [B, *table.values.shape] of the samples' copies of a table."""
+        g = g.to(table.values.dtype)
+        for slot in table.slots:
+
+            def gradients(part: slice, slot: int = slot) -> Tensor:
+                return pull_back(table.values, self._weights[slot], g[part])
+
+            self._wait(slot, _Use(gradients, table.scratch, "shapes a table, not the images"))
 
     @torch.no_grad()
     def close(self) -> None:
@@ -120,20 +166,25 @@ class Tally:
         rows = path.rowsum(x, g)
         self._write(slot, slice(None), rows if call.scale is None else rows * call.scale.abs())
 
-    def _add_dense(self, slot: int, waiting: list[tuple[Call, Tensor, Tensor]]) -> None:
-        parameter = self._weights[slot]
-        shared = len(waiting) > 1
-        reason = f"used {len(waiting)} times" if shared else "weight derived from the parameter"
-        self.paths[slot] = ("dense", reason)
-        step = max(1, DENSE_SCRATCH // parameter.numel())
+    def _wait(self, slot: int, use: _Use) -> None:
+        """Keep a use of a weight until the last one is known."""
+        waiting = self._waiting.setdefault(slot, [])
+        waiting.append(use)
+        if len(waiting) == self._uses[slot]:
+            self._add_dense(slot, self._waiting.pop(slot))
+
+    def _add_dense(self, slot: int, uses: list[_Use]) -> None:
+        shared = len(uses) > 1
+        self.paths[slot] = ("dense", f"used {len(uses)} times" if shared else uses[0].reason)
+        step = max(1, DENSE_SCRATCH // max(use.scratch for use in uses))
         for start in range(0, self.batch, step):
             part = slice(start, start + step)
-            total = self._sample_gradients(slot, part, *waiting[0])
-            for use in waiting[1:]:
-                total = total + self._sample_gradients(slot, part, *use)
+            total = uses[0].gradients(part)
+            for use in uses[1:]:
+                total = total + use.gradients(part)
             self._write(slot, part, total.abs().flatten(2).sum(2))
 
-    def _sample_gradients(self, slot: int, part: slice, call: Call, x: Tensor, g: Tensor) -> Tensor:
+    def _sample_gradients(self, slot: int, call: Call, x: Tensor, g: Tensor, part: slice) -> Tensor:
         """Gradients of one call by the parameter, [b, *parameter.shape]."""
         parameter, weight = self._weights[slot], call.weight.detach().to(x.dtype)
         if call.conv is None:

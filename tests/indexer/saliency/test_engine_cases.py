@@ -249,7 +249,7 @@ class Dynamic(Net):
 
 
 REFUSED = {
-    "samples do not lead": (lambda: TokensFirst(), "mix.weight"),
+    "samples do not lead": (lambda: TokensFirst(), "mix"),
     "matrix product": (lambda: Transposed(conv()), "fc.weight"),
     "dynamic weight": (lambda: Dynamic(conv()), "conv.weight"),
 }

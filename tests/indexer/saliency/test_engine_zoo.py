@@ -19,11 +19,22 @@ CONVOLUTIONAL = {
     "nf_resnet26": 40,
     "resnetv2_50x1_bit": 32,
     "tf_mobilenetv3_small_100": 45,
+    "edgenext_xx_small": 64,
 }
 TRANSFORMERS = {
     "vit_tiny_patch16_224": {"img_size": 64, "depth": 4},
     "swin_tiny_patch4_window7_224": {"img_size": 64, "window_size": 4},
     "beit_base_patch16_224": {"img_size": 32, "depth": 2},
+    "swinv2_tiny_window8_256": {
+        "img_size": 64,
+        "window_size": 4,
+        "embed_dim": 24,
+        "depths": (1, 2),
+        "num_heads": (2, 4),
+    },
+    "test_vit_relpos": {"img_size": 64},
+    "convit_tiny": {"img_size": 32, "embed_dim": 12, "depth": 2, "local_up_to_layer": 1},
+    "xcit_nano_12_p8_224": {"img_size": 32, "depth": 1},
 }
 
 
