@@ -1,6 +1,7 @@
 """The command line: each command parses, makes one library call and prints the result."""
 
 import errno
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -115,11 +116,23 @@ def _run(words: list[str]) -> int:
         message = getattr(error, "format_message", error.__str__)()
         context = getattr(error, "ctx", None)
         command = "failsearch" if context is None else context.command_path
-        raise SettingError(f"{message.removesuffix('.')} (see `{command} --help`)") from error
+        hint = _hint(words, getattr(error, "option_name", None))
+        raise SettingError(f"{message.removesuffix('.')}{hint} (see `{command} --help`)") from error
     if code == INTERRUPTED:
         # Typer swallows Ctrl-C and returns its code.
         raise KeyboardInterrupt
     return code
+
+
+def _hint(words: list[str], unknown: str | None) -> str:
+    """Return where an id goes that was taken for an option; empty where none looks like one."""
+    for word in words:
+        name = word.partition("=")[0]
+        if unknown and word.startswith(unknown) and ("." in name or "/" in name):
+            return (
+                f"; what begins with a dash and is no option goes behind --: -- {shlex.quote(word)}"
+            )
+    return ""
 
 
 def _in_one_line(show: Callable[..., None]) -> Callable[..., None]:

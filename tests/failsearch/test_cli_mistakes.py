@@ -1,5 +1,6 @@
 """What a user gets wrong, each answered with one line that names it."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -131,3 +132,18 @@ def test_a_class_map_that_is_not_there_is_named_once(
     ran = run("index", place.images, *words, "--class-map", tmp_path / "no.csv")
     assert ran.err.count("no.csv") == 1
     assert "Errno" not in ran.err
+
+
+@pytest.mark.parametrize("name", ["-x/1.png", "--cat.png", "-9.png", "-a b.png"])
+def test_an_id_that_begins_with_a_dash_is_told_where_to_go(
+    run: Run, place: Place, name: str
+) -> None:
+    told = run("search", name, "--db", place.db).err
+    assert told.startswith("failsearch: No such option: -")
+    assert f"goes behind --: -- {shlex.quote(name)} (see" in told
+    assert f"no sample {name!r}" in run("search", "--db", place.db, "--", name).err
+
+
+@pytest.mark.parametrize("option", ["--nope", "-x", "--nope=a/b.png"])
+def test_an_unknown_option_is_taken_for_no_id(run: Run, option: str) -> None:
+    assert "behind" not in run("search", "x", option).err
