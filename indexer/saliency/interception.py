@@ -91,11 +91,10 @@ def _token_gradient(
     """Differentiate a linear layer by its input, where g vanishes for all but the live tokens."""
     if live is None or finish.residual is not None:
         return dispatcher.token_gradient(g, weight, finish)
-    factor = None if finish.factor is None else finish.factor[:, live]
+    if finish.factor is not None:
+        finish = replace(finish, factor=finish.factor[:, live])
     gradient = g.new_zeros(*g.shape[:-1], weight.shape[1])
-    gradient[:, live] = dispatcher.token_gradient(
-        g[:, live], weight, replace(finish, factor=factor)
-    )
+    gradient[:, live] = dispatcher.token_gradient(g[:, live], weight, finish)
     return gradient
 
 

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations
 
 from indexer.errors import ModelError, SettingError, UnsupportedLayerError
 from indexer.saliency.engine import SaliencyEngine
+from indexer.saliency.kernels import finish
 from indexer.saliency.layout import profile_layout
 from indexer.saliency.reference import ReferenceEngine, reference_profiles, self_check
 from tests.support.saliency import randomize, relative_error, small_batch, small_model
@@ -355,6 +356,15 @@ def test_a_linear_layers_output_may_be_written_to(dtype):
     precision = "fp64" if dtype == torch.float64 else "fp32"
     found = SaliencyEngine(model, layout, precision=precision)(images, labels)
     assert relative_error(found.profiles, reference_profiles(model, images, labels, layout)) < 1e-5
+
+
+def test_a_class_token_needs_no_compiled_kernels(monkeypatch):
+    monkeypatch.setattr(finish, "load", lambda: None)
+    model = small_model("vit_tiny_patch16_224", img_size=64, depth=1)
+    layout = profile_layout(model, "linear")
+    images, labels = small_batch(2, 64)
+    found = SaliencyEngine(model, layout, precision="fp64", kernels=False)(images, labels)
+    assert relative_error(found.profiles, reference_profiles(model, images, labels, layout)) < 1e-12
 
 
 def test_a_failure_of_the_engine_alone_is_a_verdict(monkeypatch):
