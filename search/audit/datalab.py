@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 LABEL, OUTLIER, DUPLICATE = "label", "outlier", "near_duplicate"
 
 
-def with_cleanlab(store: "Store", findings: Sequence[Finding], top: int) -> list[Finding]:
+def with_cleanlab(
+    store: "Store", findings: Sequence[Finding], top: int
+) -> tuple[list[Finding], int]:
     """Run cleanlab's Datalab on the index and merge what it finds into an audit's findings.
 
     It is given our probabilities and our neighbour graph of embeddings. A label suspect of the
@@ -34,6 +36,9 @@ def with_cleanlab(store: "Store", findings: Sequence[Finding], top: int) -> list
         store: the index.
         findings: of the audit so far.
         top: findings of kind "cleanlab" at most, shared evenly among the three issues.
+
+    Returns:
+        all findings, and how many of kind "cleanlab" there are in all.
 
     Raises:
         SettingError: cleanlab or a package it needs is not installed.
@@ -50,16 +55,17 @@ def with_cleanlab(store: "Store", findings: Sequence[Finding], top: int) -> list
     known = {finding.subject for finding in findings if finding.kind == LABELS}
     alike = [set(finding.samples) for finding in findings if finding.kind == DUPLICATES]
     own: list[Finding] = []
+    total = 0
     for issue, table in issues.items():
         scores = table[f"{issue}_score"].to_numpy()
         flagged = np.flatnonzero(table[f"is_{issue}_issue"].to_numpy())
         worst = flagged[np.argsort(scores[flagged], kind="stable")]
         suspects = (i for i in worst if issue != LABEL or inputs.ids[i] not in known)
         described = _described(issue, table, inputs, store.manifest.classes, suspects)
-        if issue == DUPLICATE:
-            described = _new_groups(described, alike)
-        own += [finding for finding, _ in zip(described, range(-(-top // 3)), strict=False)]
-    return merged + sorted(own, key=lambda finding: -finding.score)[:top]
+        found = list(_new_groups(described, alike) if issue == DUPLICATE else described)
+        total += len(found)
+        own += found[: -(-top // 3)]
+    return merged + sorted(own, key=lambda finding: -finding.score)[:top], total
 
 
 def load_datalab() -> Any:
@@ -151,10 +157,19 @@ def _described(
 
 def _new_groups(found: Iterator[Finding], known: list[set[str]]) -> Iterator[Finding]:
     """Leave out groups within a known one: cleanlab names each pair twice, once from each side."""
+    groups: dict[str, list[set[str]]] = {}  # by member: comparing all with all takes too long
+    for members in known:
+        _remember(members, groups)
     for finding in found:
-        if not any(members.issuperset(finding.samples) for members in known):
-            known.append(set(finding.samples))
+        of_first = groups.get(finding.samples[0], [])
+        if not any(members.issuperset(finding.samples) for members in of_first):
+            _remember(set(finding.samples), groups)
             yield finding
+
+
+def _remember(members: set[str], groups: dict[str, list[set[str]]]) -> None:
+    for member in members:
+        groups.setdefault(member, []).append(members)
 
 
 def _nearest(inputs: CleanlabInputs, i: np.intp, count: int) -> tuple[str, ...]:

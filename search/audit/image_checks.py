@@ -74,7 +74,7 @@ def with_image_checks(
     *,
     earlier: Sequence[Finding] = (),
     progress: Progress = silent,
-) -> list[Finding]:
+) -> tuple[list[Finding], int]:
     """Run cleanvision on the original images and merge what it finds into an audit's findings.
 
     A shared cause says how many of its mode's images cleanvision flags for the same property; those
@@ -89,13 +89,16 @@ def with_image_checks(
         earlier: stored findings of other kinds, whose duplicates are known as well.
         progress: shows how many images were looked at.
 
+    Returns:
+        all findings, and how many of kind "images" there are in all.
+
     Raises:
         SettingError: cleanvision or a package it needs is not installed.
         DataError: an image can no longer be read.
     """
     listing = list_samples(store, among="all", sort="id")
     if not len(listing):
-        return list(findings)
+        return list(findings), 0
     with progress("Checking images with cleanvision", PASSES * len(listing), 0) as tracker:
         originals = _Originals(listing, read_image, tracker, pixel_limit(store.manifest))
         issues = check_images(originals)
@@ -109,7 +112,7 @@ def with_image_checks(
     ranked = [pair for group in groups for pair in zip(count(), group, strict=False)]
     ranked.sort(key=lambda pair: (pair[0], -pair[1].score))
     own = [finding for _, finding in ranked[:top]]
-    return merged + sorted(own, key=lambda finding: -finding.score)
+    return merged + sorted(own, key=lambda finding: -finding.score), len(ranked)
 
 
 class _Originals(Sequence[Image.Image]):

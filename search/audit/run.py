@@ -96,11 +96,11 @@ def audit(
                 totals[kind] = total
             tracker.advance(1)
         if CLEANLAB in settings.kinds:
-            findings = with_cleanlab(store, findings, settings.top)
+            findings, totals[CLEANLAB] = with_cleanlab(store, findings, settings.top)
             tracker.advance(1)
     if IMAGES in settings.kinds and read_image is not None:
         earlier = _stored(store, settings)
-        findings = with_image_checks(
+        findings, totals[IMAGES] = with_image_checks(
             store, findings, read_image, settings.top, earlier=earlier, progress=progress
         )
     report = AuditReport(tuple(findings), kinds, totals)

@@ -36,6 +36,17 @@ def test_cleanlab_comments_on_suspects_and_adds_its_own(store: Store) -> None:
         copies = finding.evidence["issue"] == "near_duplicate"
         assert finding.copied_labels == (tuple(given) if copies else None)
     assert read_findings(store).of("cleanlab") == added
+    assert report.total("cleanlab") == read_findings(store).total("cleanlab")
+
+
+def test_what_cleanlab_finds_is_counted_before_the_cut(store: Store) -> None:
+    pytest.importorskip("cleanlab")
+    few, many = (audit(store, AuditSettings(kinds=("cleanlab",), top=top)) for top in (3, 1000))
+    assert few.totals == many.totals == {"cleanlab": len(many)}
+    assert len(few) == 3 < len(many)
+    groups = [set(f.samples) for f in many.findings if f.evidence["issue"] == "near_duplicate"]
+    for place, group in enumerate(groups):
+        assert not any(other >= group for other in groups[:place])
 
 
 def test_cleanlab_does_without_embeddings_and_with_a_class_missing(tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ def test_every_issue_gets_a_reason_that_can_be_seen(store: Store) -> None:
     assert middle in seen["odd_size", "r333"].reason
     assert "96 × 16 pixels" in seen["odd_aspect_ratio", "r332"].reason
     assert read_findings(store).of("images") == report.findings
+    few = audit(store, AuditSettings(kinds=("images",), top=2), read_image=originals)
+    assert few.totals == report.totals == {"images": len(report)}
+    assert read_findings(store).total("images") == len(report) > len(few) == 2
 
 
 def test_what_the_audit_knows_is_not_repeated(store: Store) -> None:
