@@ -1,7 +1,6 @@
 """Which formula computes which layer, and why."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -19,9 +18,11 @@ from .products import (
     looped_rowsum,
     matmul_rowsum,
     outer_rowsum,
+    patches_rowsum,
     pointwise_rowsum,
     taps_rowsum,
 )
+from .race import Path, Race
 
 FEW_POSITIONS = 400
 """Up to this many positions, a product per tap costs less than a library call per sample."""
@@ -33,33 +34,28 @@ NARROW_ROW = 16
 library's own weight gradient is faster, unless threads share it, as they share out the samples to
 the kernel."""
 GPU_SCRATCH = 1 << 25
-"""Elements of per-sample gradients held at a time on a GPU: 128 MiB in float32."""
-
-
-@dataclass(frozen=True)
-class Path:
-    """A choice: the name of the formula, the reason for it, and the formula, (x, g) -> [B, O]."""
-
-    name: str
-    reason: str
-    rowsum: Callable[[Tensor, Tensor], Tensor]
+"""Elements of patches or per-sample gradients held at a time on a GPU: 128 MiB in float32."""
+EXACT, ROUNDED = 1e-4, 1e-2
+"""How far formulas on a GPU may differ from each other: in float32, and with shorter operands."""
 
 
 @dataclass(frozen=True)
 class Dispatcher:
-    """Chooses formulas by shape, device and type.
+    """Chooses formulas by shape, device and type; on a GPU, by what is fastest there.
 
     Attributes:
         kernels: whether compiled kernels may be taken where they are available.
         passes: whether kernels also run forward passes and input gradients.
         gates: whether activations are computed with the layers around them (see `gates`).
         tf32: whether kernels on a GPU may multiply float32 operands on tensor cores.
+        race: remembers what was fastest on a GPU.
     """
 
     kernels: bool = True
     passes: bool = True
     gates: bool = True
     tf32: bool = False
+    race: Race = field(default_factory=Race, compare=False)
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, conv: Geometry) -> Tensor:
         """Run a convolution: [B, O, OH, OW]."""
@@ -114,40 +110,34 @@ class Dispatcher:
         P = g.shape[2] * g.shape[3]
         if conv.pointwise and P == x.shape[2] * x.shape[3] == 1:
             return Path("outer", "a single position", partial(_flat_outer, groups=conv.groups))
+        if gpu.on_gpu(x):
+            return self._fastest(x, g, conv)
         looped = partial(looped_rowsum, weight=weight, conv=conv)
         narrow = conv.groups == 1 and x.shape[1] * conv.kernel[1] < NARROW_ROW
         kernel = self._kernel(x, g, conv)
         alone = torch.get_num_threads() == 1
-        if narrow and P >= WIDE_MAP and not x.is_cuda and (alone or kernel is None):
+        if narrow and P >= WIDE_MAP and (alone or kernel is None):
             return Path("loop", f"{x.shape[1]} channels at {P} positions", looped)
         if kernel is not None:
             return kernel
-        scratch = GPU_SCRATCH if x.is_cuda else CACHE
-        if conv.pointwise:
-            rowsum = partial(pointwise_rowsum, conv=conv, scratch=scratch)
-            return Path("matmul", f"1x1 at {P} positions", rowsum)
-        depthwise = conv.groups == x.shape[1] == g.shape[1]
-        if depthwise and conv.taps >= MANY_TAPS and onednn(x):
+        if _depthwise(x, g, conv) and conv.taps >= MANY_TAPS and onednn(x):
             rowsum = partial(correlation_rowsum, conv=conv)
             return Path("correlation", f"{conv.taps} taps at {P} positions", rowsum)
-        if P > FEW_POSITIONS and not x.is_cuda:
+        if P > FEW_POSITIONS and not conv.pointwise:
             return Path("loop", f"{P} positions", looped)
-        if depthwise:
-            rowsum = partial(depthwise_rowsum, conv=conv)
-            return Path("depthwise", f"{conv.taps} taps at {P} positions", rowsum)
-        rowsum = partial(taps_rowsum, conv=conv, scratch=scratch)
-        return Path("taps", f"{conv.taps} taps at {P} positions", rowsum)
+        return _by_library(x, g, conv, CACHE)
 
     def linear(self, x: Tensor, g: Tensor) -> Path:
         """Choose for a linear layer with x [B, P, I], g [B, P, O]."""
         P = x.shape[1]
         if P == 1:
             return Path("outer", "a single token", _flat_outer)
+        if gpu.on_gpu(x):
+            return _on_tokens(self._fastest(_as_maps(x), _as_maps(g), Geometry.of(1)))
         kernel = self._kernel(_as_maps(x), _as_maps(g), Geometry.of(1))
         if kernel is not None:
-            return Path(kernel.name, kernel.reason, partial(_on_maps, rowsum=kernel.rowsum))
-        scratch = GPU_SCRATCH if x.is_cuda else CACHE
-        return Path("matmul", f"{P} tokens", partial(matmul_rowsum, scratch=scratch))
+            return _on_tokens(kernel)
+        return Path("matmul", f"{P} tokens", partial(matmul_rowsum, scratch=CACHE))
 
     def _pixelwise(self, conv: Geometry) -> bool:
         return self.kernels and self.passes and conv.pointwise and conv.groups == 1
@@ -158,17 +148,59 @@ class Dispatcher:
         return convolution.why_not(x, weight, conv.stride, conv.dilation, conv.groups) is None
 
     def _kernel(self, x: Tensor, g: Tensor, conv: Geometry) -> Path | None:
-        if not self.kernels:
-            return None
-        arguments = (conv.kernel, conv.stride, conv.padding, conv.dilation, conv.groups)
-        if cpu.supports(x, g):
+        if self.kernels and cpu.supports(x, g):
             reason = f"compiled for {cpu.instruction_set()}"
-            return Path("cpu kernel", reason, lambda x, g: cpu.conv_rowsum(x, g, *arguments))
-        if gpu.supports(x, g):
-            precision = "tf32" if self.tf32 else "ieee"
-            run = partial(gpu.conv_rowsum, precision=precision)
-            return Path("gpu kernel", f"Triton, {precision}", lambda x, g: run(x, g, *arguments))
+            return Path("cpu kernel", reason, lambda x, g: cpu.conv_rowsum(x, g, *_arguments(conv)))
         return None
+
+    def _fastest(self, x: Tensor, g: Tensor, conv: Geometry) -> Path:
+        """Choose on a GPU, for maps."""
+
+        def paths() -> list[Path]:
+            found = self._gpu_kernels(x, g, conv)
+            if conv.taps > 1 and conv.groups == 1:
+                rowsum = partial(patches_rowsum, conv=conv, scratch=GPU_SCRATCH)
+                found.append(Path("patches", f"{conv.taps} taps", rowsum))
+            return [*found, _by_library(x, g, conv, GPU_SCRATCH)]
+
+        key = (x.device, x.dtype, x.shape[1:], g.shape[1:], conv)
+        exact = x.dtype in (torch.float32, torch.float64) and not self.tf32
+        return self.race.winner(key, paths, x, g, EXACT if exact else ROUNDED)
+
+    def _gpu_kernels(self, x: Tensor, g: Tensor, conv: Geometry) -> list[Path]:
+        if not self.kernels or not gpu.supports(x, g):
+            return []
+        precision = "tf32" if self.tf32 else "ieee"
+        rowsum = partial(gpu.conv_rowsum, precision=precision)
+        return [
+            Path(
+                "gpu kernel",
+                f"Triton, {precision}" if blocks is None else f"Triton, {precision}, {blocks}",
+                lambda x, g, b=blocks: rowsum(x, g, *_arguments(conv), blocks=b),
+            )
+            for blocks in gpu.block_choices(x, g, conv, precision)
+        ]
+
+
+def _by_library(x: Tensor, g: Tensor, conv: Geometry, scratch: int) -> Path:
+    """Choose among the formulas that PyTorch's products make up."""
+    P = g.shape[2] * g.shape[3]
+    if conv.pointwise:
+        rowsum = partial(pointwise_rowsum, conv=conv, scratch=scratch)
+        return Path("matmul", f"1x1 at {P} positions", rowsum)
+    if _depthwise(x, g, conv):
+        rowsum = partial(depthwise_rowsum, conv=conv)
+        return Path("depthwise", f"{conv.taps} taps at {P} positions", rowsum)
+    rowsum = partial(taps_rowsum, conv=conv, scratch=scratch)
+    return Path("taps", f"{conv.taps} taps at {P} positions", rowsum)
+
+
+def _depthwise(x: Tensor, g: Tensor, conv: Geometry) -> bool:
+    return conv.groups == x.shape[1] == g.shape[1]
+
+
+def _arguments(conv: Geometry) -> tuple:
+    return (conv.kernel, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def _flat_outer(x: Tensor, g: Tensor, groups: int = 1) -> Tensor:
@@ -180,5 +212,6 @@ def _as_maps(tokens: Tensor) -> Tensor:
     return tokens.mT.unsqueeze(3)
 
 
-def _on_maps(x: Tensor, g: Tensor, rowsum: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    return rowsum(_as_maps(x), _as_maps(g))
+def _on_tokens(path: Path) -> Path:
+    """Let a formula for maps take tokens."""
+    return replace(path, rowsum=lambda x, g: path.rowsum(_as_maps(x), _as_maps(g)))

@@ -15,6 +15,7 @@ from indexer.saliency.products import (
     linear_gradients,
     looped_rowsum,
     matmul_rowsum,
+    patches_rowsum,
     pointwise_rowsum,
     taps_rowsum,
 )
@@ -66,6 +67,8 @@ def test_general_formulas(case):
     torch.testing.assert_close(conv_gradients(x, g, weight, conv), gradients)
     torch.testing.assert_close(looped_rowsum(x, g, weight, conv), rows)
     torch.testing.assert_close(taps_rowsum(x, g, conv, scratch=4), rows)
+    torch.testing.assert_close(patches_rowsum(x, g, conv, scratch=4), rows)
+    torch.testing.assert_close(patches_rowsum(x, g, conv), rows)
     torch.testing.assert_close(Dispatcher().conv(x, g, weight, conv).rowsum(x, g), rows)
 
 

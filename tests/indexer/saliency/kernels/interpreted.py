@@ -7,9 +7,15 @@ The interpreter must be chosen before Triton is imported, so this runs as a proc
 import json
 
 import torch
+from torch import nn
 
+from indexer.saliency.dispatch import Dispatcher
+from indexer.saliency.engine import SaliencyEngine
 from indexer.saliency.geometry import Geometry
 from indexer.saliency.kernels import gpu
+from indexer.saliency.layout import profile_layout
+from indexer.saliency.race import Race
+from indexer.saliency.reference import reference_profiles
 
 from .cases import Case, make, reference, relative_error
 
@@ -25,6 +31,11 @@ LAYERS = {
     "narrow groups": ((3, 1, 1, 1, 4), 16, 20, (7, 7)),
     "depthwise": ((5, 2, 2, 1, 24), 24, 24, (9, 9)),
     "depthwise multiplied": ((3, 1, 1, 2, 12), 12, 24, (7, 6)),
+    "3x3 wider than the map": ((3, 1, 3, 3, 1), 16, 16, (3, 2)),
+    "1x1 padded": ((1, 1, 1, 1, 1), 16, 16, (4, 5)),
+    "channels in fours": ((3, 2, 1, 1, 1), 20, 36, (8, 8)),
+    "several blocks": ((3, 1, 1, 1, 1), 72, 136, (5, 4)),
+    "depthwise across the edge": ((5, 1, 8, 4, 8), 8, 8, (4, 5)),
 }
 LAYOUTS = ("contiguous", "channels_last", "sliced")
 
@@ -51,6 +62,47 @@ def linear_error() -> float:
     return relative_error(rows, expected)
 
 
+def block_errors(case: Case) -> list[float]:
+    """Errors of each choice of blocks, of all precisions."""
+    x, g = case.x, case.g
+    chosen = {b: p for p in gpu.PRECISIONS for b in gpu.block_choices(x, g, case.convolution, p)}
+    rows = (gpu.conv_rowsum(*case.arguments, precision=p, blocks=b) for b, p in chosen.items())
+    return [relative_error(row, reference(case)) for row in rows]
+
+
+class Net(nn.Module):
+    """A layer of each kind: stem, 3x3, depthwise, 1x1, linear over tokens and over a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Sequential(
+            nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(),
+            nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU(),
+            nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.ReLU(),
+            nn.Conv2d(16, 20, 1), nn.ReLU(),
+        )  # fmt: skip
+        self.tokens = nn.Linear(20, 24)
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits [B, 5]."""
+        return self.head(self.tokens(self.maps(x).flatten(2).mT).relu().mean(1))
+
+
+def engine_error() -> float:
+    """Error of an engine whose races the Triton kernels always win."""
+    torch.manual_seed(0)
+    model, images, labels = Net().eval(), torch.randn(3, 3, 12, 10), torch.tensor([0, 4, 2])
+    layout = profile_layout(model, "all")
+    race = Race(clock=lambda path, x, g: float(path.name != "gpu kernel"))
+    engine = SaliencyEngine(model, layout, dispatcher=Dispatcher(race=race))
+    profiles = engine(images, labels).profiles
+    taken = {layer: path for layer, path, _ in engine.describe()}
+    assert taken.pop("head") == "outer"
+    assert set(taken.values()) == {"gpu kernel"}, taken
+    return relative_error(profiles, reference_profiles(model, images, labels, layout))
+
+
 def errors() -> dict[str, float]:
     """Return the relative error of each layer, and of each further input."""
     layers = cases()
@@ -59,13 +111,13 @@ def errors() -> dict[str, float]:
         for name, case in layers.items()
     }
     depthwise = layers["depthwise"]
-    direct = gpu.depthwise_rowsum(*depthwise.arguments[:-1])
     empty = make(Geometry.of(3, 1, 1, 1, 1), 0, 4, 4, (5, 5))
     return result | {
-        "depthwise called directly": relative_error(direct, reference(depthwise)),
+        "every choice of blocks": max(block_errors(layers["several blocks"])),
         "bfloat16": bfloat16_error(layers["3x3"]),
         "bfloat16 depthwise": bfloat16_error(depthwise),
         "linear": linear_error(),
+        "engine": engine_error(),
         "empty batch": float(gpu.conv_rowsum(*empty.arguments).numel()),
     }
 

@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from indexer.saliency.kernels import gpu
 
@@ -18,7 +21,7 @@ pytest.importorskip("triton")
 
 TOLERANCE = 2e-6
 ROOT = Path(__file__).parents[4]
-INPUTS = (*LAYERS, "depthwise called directly", "bfloat16", "bfloat16 depthwise", "linear")
+INPUTS = (*LAYERS, "every choice of blocks", "bfloat16", "bfloat16 depthwise", "linear", "engine")
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -56,10 +59,10 @@ def test_says_that_there_is_no_gpu() -> None:
         gpu.conv_rowsum(x, x, 1)
 
 
-@pytest.mark.parametrize(("programs", "columns"), [(1, 1), (64, 576), (5, 4608), (9000, 4608)])
-def test_splits_cover_the_columns_once(programs: int, columns: int) -> None:
-    splits, per_split = gpu.column_splits(programs, columns)
-    assert (splits - 1) * per_split < columns <= splits * per_split
+@pytest.mark.parametrize(("programs", "tiles"), [(1, 1), (64, 9), (5, 72), (9000, 72), (600, 10)])
+def test_splits_cover_the_tiles_once(programs: int, tiles: int) -> None:
+    splits, per_split = gpu.spread(programs, tiles)
+    assert (splits - 1) * per_split < tiles <= splits * per_split
 
 
 @pytest.mark.cuda
@@ -71,3 +74,18 @@ def test_on_the_gpu(name: str) -> None:
     rows = gpu.conv_rowsum(*device.arguments)
     assert torch.equal(rows, gpu.conv_rowsum(*device.arguments))
     assert relative_error(rows, reference(case)) < TOLERANCE
+
+
+@given(
+    width=st.integers(1, 1 << 20),
+    row=st.integers(0, 1 << 20),
+    edge=st.sampled_from([0, -1]),
+    ulps=st.integers(-2, 2),
+)
+def test_rows_of_positions_by_multiplication(width: int, row: int, edge: int, ulps: int) -> None:
+    """As the kernels tell k // width, whose GPU divides 1 / width to within two last places."""
+    k = min(max(row * width + edge, 0), gpu.MAX_POSITIONS - 1)
+    per_row = np.float32(1) / np.float32(width)
+    for _ in range(abs(ulps)):
+        per_row = np.nextafter(per_row, np.float32(np.sign(ulps) * np.inf))
+    assert int((np.float32(k) + np.float32(0.5)) * per_row) == k // width
