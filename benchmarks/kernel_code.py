@@ -210,7 +210,9 @@ def main() -> None:
                 f"| {code.products:.0%} {code.instruction} |",
                 flush=True,
             )
-    options.out.write_text(json.dumps({"triton": triton.__version__, "kernels": records}, indent=1) + "\n")
+    options.out.write_text(
+        json.dumps({"triton": triton.__version__, "kernels": records}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":
