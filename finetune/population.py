@@ -22,7 +22,7 @@ from .inputs import IndexInputs, Inputs
 
 PLACES = ["source", "ref", "width", "height"]
 """Columns to find and compare images by; thumbnails of all samples would take too much memory."""
-Profiles = Callable[[np.ndarray], np.ndarray]
+ReadProfiles = Callable[[np.ndarray], np.ndarray]
 """From int64 rows [n] to standardized profiles, float32 [n, F]."""
 
 
@@ -47,7 +47,7 @@ class Population:
     labels: np.ndarray
     logits: np.ndarray
     inputs: Inputs
-    profiles: Profiles
+    profiles: ReadProfiles
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:

@@ -33,7 +33,7 @@ from .profiles import mean_profile
 from .records import next_repair, record_repair
 from .report import Outcome, RepairedFilter, RepairReport, affected_samples, outcome
 from .rescore import BATCH, inputs_on_device, rescore
-from .selection import Evidence, filter_count, select
+from .selection import FilterEvidence, filter_count, select
 from .settings import RepairSettings
 
 CONTROLS = ("random", "least", "all")
@@ -143,10 +143,10 @@ def take_steps(
         return training.edit()
 
 
-def mean_evidence(population: Population, failures: np.ndarray) -> Evidence:
+def mean_evidence(population: Population, failures: np.ndarray) -> FilterEvidence:
     """Return the mean profile of some failures, with nothing known of correct samples."""
     mean = mean_profile(population, failures)
-    return Evidence(failures=mean, needed=np.zeros_like(mean))
+    return FilterEvidence(failures=mean, needed=np.zeros_like(mean))
 
 
 def repaired_filters(layout: FilterLayout, scores: np.ndarray, columns: np.ndarray) -> tuple:
@@ -190,7 +190,7 @@ def _failure_row(population: Population, sample: str) -> np.ndarray:
     return rows
 
 
-def _arms(evidence: Evidence, settings: RepairSettings) -> dict[str, np.ndarray]:
+def _arms(evidence: FilterEvidence, settings: RepairSettings) -> dict[str, np.ndarray]:
     count = filter_count(settings.fraction, len(evidence.failures))
     return {name: select(name, evidence, count, settings.seed) for name in ("salient", *CONTROLS)}
 
@@ -202,7 +202,7 @@ class _Found:
     kind: str
     target: str
     target_name: str
-    evidence: Evidence
+    evidence: FilterEvidence
     group: np.ndarray
     edit: Edit
     logits: np.ndarray

@@ -17,7 +17,7 @@ SELECTIONS = ("salient", "contrastive", "gradient", "random", "least", "last", "
 
 
 @dataclass(frozen=True)
-class Evidence:
+class FilterEvidence:
     """What the profiles say about a group of failures.
 
     Attributes:
@@ -39,7 +39,7 @@ def filter_count(fraction: float, units: int) -> int:
     return max(1, round(fraction * units))
 
 
-def ranking(name: str, evidence: Evidence, seed: int = 0) -> np.ndarray:
+def ranking(name: str, evidence: FilterEvidence, seed: int = 0) -> np.ndarray:
     """Return all columns in the order in which a named selection would take them, int64 [F].
 
     Args:
@@ -67,7 +67,7 @@ def ranking(name: str, evidence: Evidence, seed: int = 0) -> np.ndarray:
     return np.argsort(-np.asarray(scores[name]), kind="stable")
 
 
-def select(name: str, evidence: Evidence, count: int, seed: int = 0) -> np.ndarray:
+def select(name: str, evidence: FilterEvidence, count: int, seed: int = 0) -> np.ndarray:
     """Return the first `count` columns of a ranking, ascending; "all" ignores the count."""
     columns = ranking(name, evidence, seed)
     return np.sort(columns if name == "all" else columns[:count])

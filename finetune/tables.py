@@ -25,7 +25,7 @@ from .population import Population, open_population
 from .profiles import mean_profile
 from .repair import take_steps
 from .rescore import rescore
-from .selection import Evidence, filter_count, select
+from .selection import FilterEvidence, filter_count, select
 from .table_results import (
     ARMS,
     PLAIN,
@@ -269,7 +269,7 @@ def _arms(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the arms that hang on a sample alone, with their columns."""
     mean = mean_profile(population, np.array([row]))
-    evidence = Evidence(mean, np.zeros_like(mean))
+    evidence = FilterEvidence(mean, np.zeros_like(mean))
     count = filter_count(settings.fraction, len(mean))
     for arm in ("salient", "least", "all"):
         yield arm, select(arm, evidence, count)
@@ -281,7 +281,7 @@ def _random_arms(
     nothing = np.zeros(len(population.layout))
     count = filter_count(settings.fraction, len(nothing))
     for seed in seeds:
-        yield select("random", Evidence(nothing, nothing), count, seed)
+        yield select("random", FilterEvidence(nothing, nothing), count, seed)
 
 
 def _of_different_pairs(

@@ -31,7 +31,7 @@ from .masked import MaskedTraining
 from .population import Population
 from .profiles import mean_profile
 from .rescore import BATCH, inputs_on_device, rescore
-from .selection import SELECTIONS, Evidence, ranking, within_weights
+from .selection import SELECTIONS, FilterEvidence, ranking, within_weights
 from .splits import DISCOVER, GUARD, HELD_OUT
 from .training import Lesson, Recipe, train_retaining
 
@@ -208,7 +208,7 @@ def search(
 
 
 def candidates(
-    task: Task, evidence: Evidence, name: str, settings: ModeRepairSettings
+    task: Task, evidence: FilterEvidence, name: str, settings: ModeRepairSettings
 ) -> Iterator[Candidate]:
     """Yield the candidates of one selection, at most `budget`.
 
@@ -239,7 +239,7 @@ def choose(tried: Sequence[Candidate], max_drop: float) -> Candidate | None:
 
 
 def train_candidate(
-    task: Task, evidence: Evidence, name: str, recipe: Recipe, settings: ModeRepairSettings
+    task: Task, evidence: FilterEvidence, name: str, recipe: Recipe, settings: ModeRepairSettings
 ) -> Candidate:
     """Train one candidate and try it on guard."""
     columns, edit = train_selection(task, evidence, name, recipe, settings)
@@ -269,7 +269,7 @@ def train_candidate(
 
 
 def train_selection(
-    task: Task, evidence: Evidence, name: str, recipe: Recipe, settings: ModeRepairSettings
+    task: Task, evidence: FilterEvidence, name: str, recipe: Recipe, settings: ModeRepairSettings
 ) -> tuple[tuple[int, ...] | None, Edit]:
     """Return the columns of a selection and the edit that a recipe leads to.
 
@@ -292,7 +292,7 @@ def _allowed(task: Task, settings: ModeRepairSettings) -> int:
 
 
 def selected_targets(
-    task: Task, evidence: Evidence, name: str, settings: ModeRepairSettings
+    task: Task, evidence: FilterEvidence, name: str, settings: ModeRepairSettings
 ) -> tuple[tuple[int, ...] | None, Targets]:
     """Return the columns of a selection, within the budget of weights, and their rows."""
     model, layout = task.population.model, task.population.layout
@@ -305,12 +305,12 @@ def selected_targets(
     return tuple(columns.tolist()), targets_of(layout, columns, model)
 
 
-def gather_evidence(task: Task, selections: Sequence[str]) -> Evidence:
+def gather_evidence(task: Task, selections: Sequence[str]) -> FilterEvidence:
     """Return mean profiles of discover's failures and of the correct samples near them."""
     random = np.random.default_rng(0)
     near = task.lesson.near
     near = np.sort(random.permutation(near)[:PROFILED])
-    return Evidence(
+    return FilterEvidence(
         failures=mean_profile(task.population, task.lesson.failures),
         needed=mean_profile(task.population, near),
         gradient=mode_gradient(task) if "gradient" in selections else None,

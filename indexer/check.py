@@ -41,7 +41,7 @@ _UNREADABLE = (RuntimeError, ValueError, OSError, FailsearchError)
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckFinding:
     """The outcome of one check.
 
     Attributes:
@@ -60,7 +60,7 @@ class CheckReport:
     """Everything that was looked at."""
 
     path: Path
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckFinding, ...]
 
     @property
     def ok(self) -> bool:
@@ -109,14 +109,14 @@ def _rows_to_read(store: Store) -> int:
     return total
 
 
-def _findings(store: Store, tracker: Tracker) -> Iterator[Finding]:
+def _findings(store: Store, tracker: Tracker) -> Iterator[CheckFinding]:
     manifest = store.manifest
-    yield Finding("manifest", True, f"schema version {manifest.schema_version}")
+    yield CheckFinding("manifest", True, f"schema version {manifest.schema_version}")
     try:
         statistics = store.statistics
     except StoreError as error:
         statistics = None
-        yield Finding("statistics", False, f"{error}: index the data again")
+        yield CheckFinding("statistics", False, f"{error}: index the data again")
     readable = True
     for finding in _check_tables(store, tracker):
         readable = readable and (finding.ok or finding.check != f"table {SAMPLES}")
@@ -131,7 +131,7 @@ def _findings(store: Store, tracker: Tracker) -> Iterator[Finding]:
     yield _check_leftovers(store.path)
 
 
-def _check_tables(store: Store, tracker: Tracker) -> Iterator[Finding]:
+def _check_tables(store: Store, tracker: Tracker) -> Iterator[CheckFinding]:
     known = read_acknowledged(store.path)
     for name in table_names(store.path):
         try:
@@ -141,18 +141,18 @@ def _check_tables(store: Store, tracker: Tracker) -> Iterator[Finding]:
                 tracker.advance(len(batch))
         except _UNREADABLE as error:
             text = " ".join(str(error).split())[:200]
-            yield Finding(f"table {name}", False, f"cannot be read to its end: {text}")
+            yield CheckFinding(f"table {name}", False, f"cannot be read to its end: {text}")
         else:
-            yield Finding(f"table {name}", True, f"{rows} rows, version {known.get(name)}")
+            yield CheckFinding(f"table {name}", True, f"{rows} rows, version {known.get(name)}")
         for file in short_files(table_folder(store.path, name)):
             if file.suffix == INDEX_SUFFIX:
                 way_out = "build it again by `failsearch build-ann`"
-                yield Finding("approximate index", False, f"{file.name} lost bytes: {way_out}")
+                yield CheckFinding("approximate index", False, f"{file.name} lost bytes: {way_out}")
     if SAMPLES not in table_names(store.path):
-        yield Finding(f"table {SAMPLES}", False, "is missing: index the data again")
+        yield CheckFinding(f"table {SAMPLES}", False, "is missing: index the data again")
 
 
-def _check_columns(schema: pa.Schema, manifest: Manifest) -> Finding:
+def _check_columns(schema: pa.Schema, manifest: Manifest) -> CheckFinding:
     lengths = {PROFILE: len(manifest.layout), LOGITS: len(manifest.classes)}
     if manifest.embedding is not None:
         lengths[EMBEDDING] = manifest.embedding
@@ -161,7 +161,9 @@ def _check_columns(schema: pa.Schema, manifest: Manifest) -> Finding:
         for name, length in lengths.items()
         if schema.field(name).type.list_size != length
     ]
-    return Finding("columns", not wrong, "; ".join(wrong) or f"{len(schema)} as in the manifest")
+    return CheckFinding(
+        "columns", not wrong, "; ".join(wrong) or f"{len(schema)} as in the manifest"
+    )
 
 
 def _pass(
@@ -215,13 +217,13 @@ def _add_z(sums: _Sums, batch: pa.RecordBatch, profiles: np.ndarray, signed: boo
     sums.z_squared = sums.z_squared + (z**2).sum(axis=0)
 
 
-def _check_rows(sums: _Sums, manifest: Manifest) -> Iterator[Finding]:
-    yield Finding(
+def _check_rows(sums: _Sums, manifest: Manifest) -> Iterator[CheckFinding]:
+    yield CheckFinding(
         "ids",
         not sums.repeated,
         f"{sums.repeated} of {sums.rows} are there twice" if sums.repeated else "unique",
     )
-    yield Finding(
+    yield CheckFinding(
         "classes",
         not sums.misplaced,
         f"{sums.misplaced} samples with a label, prediction or source that does not exist"
@@ -233,30 +235,30 @@ def _check_rows(sums: _Sums, manifest: Manifest) -> Iterator[Finding]:
         detail = f"{sums.not_finite} profiles are not finite"
     elif sums.zero:
         detail += f"; {sums.zero} profiles are zero and have no cosine"
-    yield Finding("vectors", not sums.not_finite, detail)
+    yield CheckFinding("vectors", not sums.not_finite, detail)
 
 
-def _check_statistics(sums: _Sums, manifest: Manifest, statistics: Statistics) -> Finding:
+def _check_statistics(sums: _Sums, manifest: Manifest, statistics: Statistics) -> CheckFinding:
     """Over the set that made the statistics, z has mean 0 and deviation 1 in every unit."""
     if statistics.mean.shape != (len(manifest.layout),):
         detail = f"{len(statistics.mean)} units, the manifest has {len(manifest.layout)}"
-        return Finding("statistics", False, detail)
+        return CheckFinding("statistics", False, detail)
     if sums.first_rows != statistics.count:
         detail = f"made of {statistics.count} samples, the table has {sums.first_rows} of them"
-        return Finding("statistics", False, detail)
+        return CheckFinding("statistics", False, detail)
     mean = np.abs(np.asarray(sums.z) / statistics.count)
     spread = np.sqrt(np.asarray(sums.z_squared) / max(statistics.count - 1, 1))
     # A unit that hardly ever saw a gradient counts as one of deviation 1.
     moving = spread * statistics.deviation > SMALLEST_DEVIATION
     error = max(mean[moving].max(initial=0.0), np.abs(spread[moving] - 1).max(initial=0.0))
-    return Finding(
+    return CheckFinding(
         "statistics",
         bool(error < 1e-2),
         f"{len(statistics.mean)} units over {statistics.count} samples, off by {error:.1g}",
     )
 
 
-def _check_leftovers(database: Path) -> Finding:
+def _check_leftovers(database: Path) -> CheckFinding:
     found = [path for name in table_names(database) for path in orphans(database, name)]
     found += list(database.glob(f"{SET_ASIDE_FOLDER}/*"))
     size = sum(path.stat().st_size for path in found)
@@ -269,7 +271,7 @@ def _check_leftovers(database: Path) -> Finding:
     if foreign:
         named = ", ".join(map(repr, foreign[:NAMED])) + " …" * (len(foreign) > NAMED)
         details.append(f"{named} not of the index: move elsewhere")
-    return Finding("leftovers", True, "; ".join(details) or "none")
+    return CheckFinding("leftovers", True, "; ".join(details) or "none")
 
 
 def _foreign(database: Path) -> list[str]:

@@ -44,7 +44,7 @@ class Hits:
 
 
 @dataclass(frozen=True, eq=False)
-class Profiles:
+class SearchedProfiles:
     """What is searched: N profiles, their norms float64 [N] and their ids.
 
     `coarse` holds some of them in bytes; a search among exactly its positions goes by those.
@@ -57,7 +57,7 @@ class Profiles:
 
 
 def exact_search(
-    profiles: Profiles,
+    profiles: SearchedProfiles,
     queries: np.ndarray,
     k: int,
     *,
@@ -122,7 +122,7 @@ class Asked:
         return [self.k + len(banned) for banned in self.exclude]
 
 
-def rank_keys(profiles: Profiles, asked: Asked, keys: np.ndarray) -> list[Hits]:
+def rank_keys(profiles: SearchedProfiles, asked: Asked, keys: np.ndarray) -> list[Hits]:
     """Return what `exact_search` does among the rows of the coarse profiles, given their best keys.
 
     Args:
@@ -146,7 +146,7 @@ def rank_keys(profiles: Profiles, asked: Asked, keys: np.ndarray) -> list[Hits]:
     return [found[row] for row in range(len(keys))]
 
 
-def rank_all(profiles: Profiles, asked: Asked, keys: np.ndarray) -> list[Hits]:
+def rank_all(profiles: SearchedProfiles, asked: Asked, keys: np.ndarray) -> list[Hits]:
     """Return the best of candidates, of which only those are scored that their bounds leave open.
 
     Args:
@@ -175,7 +175,9 @@ _Scored = dict[int, tuple[np.ndarray, np.ndarray]]
 """(positions, cosines float32) of the rows that may be among the best of a query, by query."""
 
 
-def _scored(profiles: Profiles, asked: Asked, keys: np.ndarray) -> tuple[_Scored, np.ndarray]:
+def _scored(
+    profiles: SearchedProfiles, asked: Asked, keys: np.ndarray
+) -> tuple[_Scored, np.ndarray]:
     """Score in float64 what may be among the best of every query.
 
     Args:
@@ -211,7 +213,7 @@ def _scored(profiles: Profiles, asked: Asked, keys: np.ndarray) -> tuple[_Scored
 
 
 def _cosines(
-    profiles: Profiles, asked: Asked, positions: np.ndarray, owners: np.ndarray
+    profiles: SearchedProfiles, asked: Asked, positions: np.ndarray, owners: np.ndarray
 ) -> np.ndarray:
     """Return the cosines of rows with a query each, rounded once from float64: float32 [m]."""
     dots = exact_dots(profiles.column, positions, asked.vectors, owners)
@@ -219,7 +221,7 @@ def _cosines(
     return np.clip(cosines, -1, 1).astype(np.float32)
 
 
-def _ranked(profiles: Profiles, asked: Asked, scored: _Scored) -> dict[int, Hits]:
+def _ranked(profiles: SearchedProfiles, asked: Asked, scored: _Scored) -> dict[int, Hits]:
     """Return the best k of the scored rows of each query, ties by id."""
     found = {}
     for row, (positions, cosines) in scored.items():
@@ -234,7 +236,7 @@ def _ranked(profiles: Profiles, asked: Asked, scored: _Scored) -> dict[int, Hits
     return found
 
 
-def _settled(profiles: Profiles, hits: Hits, k: int) -> Hits:
+def _settled(profiles: SearchedProfiles, hits: Hits, k: int) -> Hits:
     """Return the best k of hits, ties by id."""
     positions, scores = hits.positions, hits.scores
     if len(scores) > k:  # spares the ids of rows that cannot be among the best
@@ -245,7 +247,7 @@ def _settled(profiles: Profiles, hits: Hits, k: int) -> Hits:
     return Hits(positions[order], scores[order])
 
 
-def _best_keys(profiles: Profiles, asked: Asked, chosen: np.ndarray) -> np.ndarray:
+def _best_keys(profiles: SearchedProfiles, asked: Asked, chosen: np.ndarray) -> np.ndarray:
     """Return the chosen rows of largest upper bound for every query, uint64 [q, m]."""
     keys = np.full((len(asked.vectors), max(asked.wanted) + SLACK), topk.ABSENT)
     for positions, uppers in _upper_bounds(profiles, asked, np.arange(len(keys)), chosen):
@@ -254,7 +256,11 @@ def _best_keys(profiles: Profiles, asked: Asked, chosen: np.ndarray) -> np.ndarr
 
 
 def _at_least(
-    profiles: Profiles, asked: Asked, rows: np.ndarray, floors: np.ndarray, chosen: np.ndarray
+    profiles: SearchedProfiles,
+    asked: Asked,
+    rows: np.ndarray,
+    floors: np.ndarray,
+    chosen: np.ndarray,
 ) -> _Scored:
     """Score all rows whose upper bound reaches the floor of a query, for some of the queries."""
     reached: dict[int, list[np.ndarray]] = {row: [] for row in rows.tolist()}
@@ -269,7 +275,7 @@ def _at_least(
 
 
 def _upper_bounds(
-    profiles: Profiles, asked: Asked, rows: np.ndarray, chosen: np.ndarray
+    profiles: SearchedProfiles, asked: Asked, rows: np.ndarray, chosen: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (positions int64 [n], float32 [q, n]): what cosines of some queries are at most."""
     vectors = asked.vectors if len(rows) == len(asked.vectors) else asked.vectors[rows]

@@ -32,7 +32,7 @@ from .arrow import integers, marked, numbers, strings
 from .coarse import Coarse
 from .coarse_file import read_coarse, write_coarse
 from .column import Column, map_parts, numkong
-from .cosine import Profiles
+from .cosine import SearchedProfiles
 from .lance_file import Segment, locate_column
 from .predicates import FAILURES, Filter, mask
 from .products import norms
@@ -157,7 +157,7 @@ class Snapshot:
             self._searched = True
             return self._coarse
 
-    def profiles(self, among: np.ndarray | None = None, *, many: bool = False) -> Profiles:
+    def profiles(self, among: np.ndarray | None = None, *, many: bool = False) -> SearchedProfiles:
         """Return what an exact search reads.
 
         Args:
@@ -165,7 +165,7 @@ class Snapshot:
             many: whether there are many queries, so that making those pays at once.
         """
         coarse = self.coarse(make=many) if among is self.failures else None
-        return Profiles(self.column, self.norms, self.ids, coarse)
+        return SearchedProfiles(self.column, self.norms, self.ids, coarse)
 
     def positions(self, ids: Sequence[str]) -> np.ndarray:
         """Return the positions of ids, int64 in their order.

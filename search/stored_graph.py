@@ -11,7 +11,7 @@ from indexer.store import Store
 
 from . import cache
 from .coarse import KEPT, Coarse, best_pairs
-from .cosine import Asked, Profiles, query_block, rank_keys
+from .cosine import Asked, SearchedProfiles, query_block, rank_keys
 from .graph import NeighbourGraph, Progress, knn_graph
 from .neighbours import SearchSettings, parsed
 from .predicates import Filter
@@ -77,7 +77,7 @@ def neighbour_graph(
 
 
 def _exact_graph(
-    profiles: Profiles,
+    profiles: SearchedProfiles,
     coarse: Coarse,
     positions: np.ndarray,
     k: int,

@@ -14,7 +14,7 @@ CAPPED = 6_000
 SIDES = (96, 64, 48)
 
 
-class Pictures:
+class InlineThumbnails:
     """Thumbnails as data addresses; those beyond the budget are left out.
 
     Attributes:

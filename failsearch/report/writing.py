@@ -13,7 +13,7 @@ from search.snapshot import snapshot
 
 from ..index import Index
 from ..web.environment import ENVIRONMENT, STATIC
-from .pictures import Pictures
+from .pictures import InlineThumbnails
 
 MODES_SHOWN = 100
 FINDINGS_SHOWN = 20
@@ -49,8 +49,8 @@ def write_report(index: Index, output: Path, settings: ReportSettings | None = N
         raise SettingError(f"{output} is a folder: name a file in it")
     limit = int((settings or ReportSettings()).max_mb * 1e6)
     values = _values(index)
-    bare = _render(values, Pictures(index.store, 0))
-    pictures = Pictures(index.store, limit - len(bare) - 1000)
+    bare = _render(values, InlineThumbnails(index.store, 0))
+    pictures = InlineThumbnails(index.store, limit - len(bare) - 1000)
     if len(bare) > limit:
         raise SettingError(f"the text of the report takes {len(bare) / 1e6:.1f} MB: raise --max-mb")
     pictures.take([mode.exemplars for mode in values["modes"]])
@@ -85,7 +85,7 @@ def _values(index: Index) -> dict[str, Any]:
     }
 
 
-def _render(values: dict[str, Any], pictures: Pictures) -> bytes:
+def _render(values: dict[str, Any], pictures: InlineThumbnails) -> bytes:
     template = ENVIRONMENT.get_template("report.html")
     return template.render(**values, picture=pictures, left_out=pictures.left_out).encode()
 

@@ -18,7 +18,7 @@ class _StoppedError(Exception):
 
 
 @dataclass
-class Job:
+class BackgroundJob:
     """One piece of work.
 
     Attributes:
@@ -53,10 +53,10 @@ class Jobs:
     """The one job of a server: the index has one writer, and the machine one model."""
 
     def __init__(self) -> None:
-        self.current: Job | None = None
+        self.current: BackgroundJob | None = None
         self._lock = threading.Lock()
 
-    def start(self, title: str, work: Work) -> Job:
+    def start(self, title: str, work: Work) -> BackgroundJob:
         """Run work on a thread of its own.
 
         Raises:
@@ -65,19 +65,19 @@ class Jobs:
         with self._lock:
             if self.current is not None and self.current.active:
                 raise LockedError(f"{self.current.title} is still running: wait for it or stop it")
-            job = self.current = Job(title)
+            job = self.current = BackgroundJob(title)
         # A daemon, so that Ctrl-C ends the server; an interrupted writer leaves no record.
         threading.Thread(target=self._run, args=(job, work), daemon=True).start()
         return job
 
-    def stop(self) -> Job | None:
+    def stop(self) -> BackgroundJob | None:
         """Ask the running job to end at its next step."""
         with self._lock:
             if self.current is not None and self.current.state == "running":
                 self.current.state = "stopping"
             return self.current
 
-    def _run(self, job: Job, work: Work) -> None:
+    def _run(self, job: BackgroundJob, work: Work) -> None:
         # Stands unless an ending below replaces it, so that a bug never looks like success.
         ending, error = "failed", "it ended unexpectedly; the server's terminal says more"
         try:
@@ -93,7 +93,9 @@ class Jobs:
 
 
 @contextmanager
-def _reporting(job: Job, description: str, total: int, done: int = 0) -> Iterator[Tracker]:
+def _reporting(
+    job: BackgroundJob, description: str, total: int, done: int = 0
+) -> Iterator[Tracker]:
     job.step, job.total, job.done = description, total, done
     tracker = _Tracker(job)
     tracker.advance(0)
@@ -101,7 +103,7 @@ def _reporting(job: Job, description: str, total: int, done: int = 0) -> Iterato
 
 
 class _Tracker:
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: BackgroundJob) -> None:
         self._job = job
 
     def advance(self, count: int) -> None:

@@ -23,7 +23,7 @@ MAX_SIDE_BYTES = 2**20
 
 
 @dataclass
-class Sample:
+class TarSample:
     """One image in a shard, with the members that share its key."""
 
     key: str
@@ -48,7 +48,7 @@ class TarDataset(ImageDataset):
         self._shards = tuple(shards)
 
     @cached_property
-    def _samples(self) -> list[Sample]:
+    def _samples(self) -> list[TarSample]:
         return [
             sample for shard, file in enumerate(self._shards) for sample in _read_shard(file, shard)
         ]
@@ -63,7 +63,7 @@ class TarDataset(ImageDataset):
         missing = {r: "no image under this key" for r, s in enumerate(samples) if s.offset < 0}
         return RowIndex.build(ids, refs, labels, errors=missing)
 
-    def _labels(self, samples: Sequence[Sample]) -> Labels:
+    def _labels(self, samples: Sequence[TarSample]) -> Labels:
         column = [_side_label(sample, self.options.label_column) for sample in samples]
         if any(value is not None for value in column):
             return parse_labels(column)
@@ -138,9 +138,9 @@ def _expand(folder: Path, pattern: str) -> list[Path]:
     ]
 
 
-def _read_shard(file: Path, shard: int) -> Iterable[Sample]:
+def _read_shard(file: Path, shard: int) -> Iterable[TarSample]:
     """Return the samples of one tar file in the order of their first members."""
-    samples: dict[str, Sample] = {}
+    samples: dict[str, TarSample] = {}
     try:
         with tarfile.open(file, "r:") as archive:
             for member in archive:
@@ -151,7 +151,7 @@ def _read_shard(file: Path, shard: int) -> Iterable[Sample]:
 
 
 def _add_member(
-    samples: dict[str, Sample], archive: tarfile.TarFile, member: tarfile.TarInfo, shard: int
+    samples: dict[str, TarSample], archive: tarfile.TarFile, member: tarfile.TarInfo, shard: int
 ) -> None:
     """File one member under its key: the path up to the first dot of the base name."""
     folder, base = os.path.split(member.name)
@@ -161,17 +161,17 @@ def _add_member(
         return
     key = f"{folder}/{stem}".removeprefix("./").lstrip("/")
     if f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES:
-        sample = samples.setdefault(key, Sample(key, shard))
+        sample = samples.setdefault(key, TarSample(key, shard))
         if sample.offset < 0:
             sample.offset, sample.size = member.offset_data, member.size
     elif extension in ("cls", "json") and member.size <= MAX_SIDE_BYTES:
         stream = archive.extractfile(member)
         if stream is not None:
-            sample = samples.setdefault(key, Sample(key, shard))
+            sample = samples.setdefault(key, TarSample(key, shard))
             sample.side[extension] = stream.read().decode("utf-8", "replace")
 
 
-def _side_label(sample: Sample, column: str) -> Any:
+def _side_label(sample: TarSample, column: str) -> Any:
     if "cls" in sample.side:
         return sample.side["cls"].strip()
     try:

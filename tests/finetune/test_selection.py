@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from finetune.selection import Evidence, filter_count, select, within_weights
+from finetune.selection import FilterEvidence, filter_count, select, within_weights
 from indexer.errors import SettingError
 from indexer.filters import FilterLayout, Layer
 
 scores = arrays(np.float64, st.integers(1, 30), elements=st.integers(-3, 3).map(float))
 
 
-def only_failures(values: np.ndarray) -> Evidence:
-    return Evidence(values, np.zeros_like(values))
+def only_failures(values: np.ndarray) -> FilterEvidence:
+    return FilterEvidence(values, np.zeros_like(values))
 
 
 @given(scores, st.integers(1, 30))
@@ -59,7 +59,7 @@ def test_a_fraction_outside_its_range_is_named(fraction):
 
 
 def test_each_selection_follows_its_evidence():
-    evidence = Evidence(
+    evidence = FilterEvidence(
         failures=np.array([5.0, 4.0, 1.0, 0.0]),
         needed=np.array([5.0, 0.0, 0.0, 0.0]),
         gradient=np.array([0.0, 0.0, 0.0, 1.0]),
@@ -72,7 +72,7 @@ def test_each_selection_follows_its_evidence():
 
 
 def test_random_filters_repeat_with_the_seed_and_differ_without():
-    evidence = Evidence(np.zeros(1000), np.zeros(1000))
+    evidence = FilterEvidence(np.zeros(1000), np.zeros(1000))
     first = select("random", evidence, 20, seed=1)
     assert first.tolist() == select("random", evidence, 20, seed=1).tolist()
     assert first.tolist() != select("random", evidence, 20, seed=2).tolist()
@@ -82,4 +82,4 @@ def test_random_filters_repeat_with_the_seed_and_differ_without():
 @pytest.mark.parametrize("name", ["gradient", "unheard-of"])
 def test_what_cannot_be_selected_is_said(name):
     with pytest.raises(SettingError, match=name):
-        select(name, Evidence(np.zeros(3), np.zeros(3)), 1)
+        select(name, FilterEvidence(np.zeros(3), np.zeros(3)), 1)

@@ -15,7 +15,7 @@ from search import snapshot as snapshots
 from search import topk
 from search.coarse import Coarse, best_keys, best_pairs, coarsen
 from search.column import Column
-from search.cosine import Profiles, exact_search
+from search.cosine import SearchedProfiles, exact_search
 from search.neighbours import SearchSettings, search, search_many
 from search.snapshot import snapshot
 from search.stored_graph import neighbour_graph
@@ -28,11 +28,11 @@ def coarse_of(rows: np.ndarray, positions: np.ndarray, signed: bool) -> Coarse:
     return Coarse(positions, *coarsen(rows[positions], lengths, signed))
 
 
-def profiles_of(rows: np.ndarray, coarse: Coarse | None) -> Profiles:
+def profiles_of(rows: np.ndarray, coarse: Coarse | None) -> SearchedProfiles:
     names = [f"{(row * 7919) % 1000:03d}" for row in range(len(rows))]
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
     column = Column((rows,), rows.shape[1])
-    return Profiles(column, lengths, lambda found: [names[row] for row in found], coarse)
+    return SearchedProfiles(column, lengths, lambda found: [names[row] for row in found], coarse)
 
 
 def bounds_of(keys: np.ndarray, columns: int) -> np.ndarray:

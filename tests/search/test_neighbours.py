@@ -15,7 +15,7 @@ from indexer.errors import FilterError, SettingError, UnknownSampleError
 from indexer.store import Store
 from search import cosine
 from search.column import Column
-from search.cosine import Profiles, exact_search
+from search.cosine import SearchedProfiles, exact_search
 from search.neighbours import (
     SearchSettings,
     find_neighbours,
@@ -122,7 +122,7 @@ def test_ties_are_complete_and_ordered_by_id(queries: int, subset: bool) -> None
     names = [f"{(row * 7919) % 1000:03d}" for row in range(300)]
     column = Column((rows[:120], rows[120:]), 16)
     norms = np.linalg.norm(rows.astype(np.float64), axis=1)
-    profiles = Profiles(column, norms, lambda positions: [names[row] for row in positions])
+    profiles = SearchedProfiles(column, norms, lambda positions: [names[row] for row in positions])
     among = np.arange(0, 300, 2) if subset else None
     many = np.repeat(rows[50][None], queries, 0)
     exclude = [np.array([60])] * queries
@@ -135,7 +135,7 @@ def test_ties_are_complete_and_ordered_by_id(queries: int, subset: bool) -> None
 
 def test_zero_rows_are_never_found() -> None:
     rows = np.eye(6, 4, dtype=np.float32)
-    profiles = Profiles(
+    profiles = SearchedProfiles(
         Column((rows,), 4), np.linalg.norm(rows, axis=1), lambda p: list(map(str, p))
     )
     (hits,) = exact_search(profiles, np.ones((1, 4), np.float32), 10)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from failsearch.web.jobs import Job, Jobs
+from failsearch.web.jobs import BackgroundJob, Jobs
 from indexer.errors import LockedError, SettingError
 
 from .conftest import Connect, finished
 
 
-def ended(jobs: Jobs) -> Job:
+def ended(jobs: Jobs) -> BackgroundJob:
     """Wait for the job and return it."""
     deadline = time.monotonic() + 120
     while jobs.current is None or jobs.current.active:
