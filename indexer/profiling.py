@@ -22,6 +22,9 @@ Engine = SaliencyEngine | ReferenceEngine
 LARGEST_BATCH = {"cpu": 32, "cuda": 256}
 """Beyond these the throughput no longer grows, but the memory does."""
 
+COMMON_PIXELS, MOST_SMALL = 224 * 224, 8
+"""A GPU takes more images where they are smaller than that: up to eight times as many."""
+
 MEMORY_SHARE = 0.5
 """Share of the free memory that a batch may take."""
 
@@ -174,8 +177,22 @@ def automatic_batch_size(model: nn.Module, image: Tensor) -> int:
         for handle in handles:
             handle.remove()
     fitting = int(MEMORY_SHARE * _free_memory(device) / (COPIES * 4 * max(values, 1)))
-    largest = LARGEST_BATCH.get(device.type, 32)
+    largest = largest_batch(device.type, image[0].numel())
     return max(1, min(largest, 1 << max(fitting, 1).bit_length() - 1))
+
+
+def largest_batch(kind: str, pixels: int) -> int:
+    """Return the batch size beyond which memory is all that grows, a power of two.
+
+    Args:
+        kind: of device, "cpu" or "cuda".
+        pixels: of an image.
+    """
+    largest = LARGEST_BATCH.get(kind, 32)
+    if kind != "cuda" or pixels >= COMMON_PIXELS:
+        return largest
+    # Between small images a GPU waits for its next order.
+    return largest * min(MOST_SMALL, 1 << (COMMON_PIXELS // pixels).bit_length() - 1)
 
 
 def _free_memory(device: torch.device) -> int:
