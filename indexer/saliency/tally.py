@@ -182,22 +182,36 @@ class Tally:
             total = uses[0].gradients(part)
             for use in uses[1:]:
                 total = total + use.gradients(part)
-            self._write(slot, part, total.abs().flatten(2).sum(2))
+            self._write(slot, part, torch.linalg.vector_norm(total.flatten(2), 1, 2))
 
     def _sample_gradients(self, slot: int, call: Call, x: Tensor, g: Tensor, part: slice) -> Tensor:
         """Gradients of one call by the parameter, [b, *parameter.shape]."""
-        parameter, weight = self._weights[slot], call.weight.detach().to(x.dtype)
+        parameter = self._weights[slot]
         if call.conv is None:
             gradients = linear_gradients(x[part], g[part])
+        elif call.conv.pointwise and call.conv.groups == 1:
+            pixels, outputs = (self._tokens(maps)[part] for maps in (call.conv.met(x), g))
+            gradients = linear_gradients(pixels, outputs)[..., None, None]
         else:
-            x, g = x.view(self.batch, -1, *x.shape[1:]), g.view(self.batch, -1, *g.shape[1:])
-            views = x.shape[1]
-            flat = conv_gradients(x[part].flatten(0, 1), g[part].flatten(0, 1), weight, call.conv)
-            gradients = flat.view(-1, views, *weight.shape).sum(1)
+            gradients = self._conv_gradients(call.conv, call.weight, x, g, part)
         gradients = gradients.to(parameter.dtype)
         if call.weight is parameter:
             return gradients
         return pull_back(call.weight, parameter, gradients)
+
+    def _conv_gradients(
+        self, conv: Geometry, weight: Tensor, x: Tensor, g: Tensor, part: slice
+    ) -> Tensor:
+        """Gradients by the weight that a convolution used, [b, *weight.shape]."""
+        views = len(x) // self.batch
+        start, stop, _ = part.indices(self.batch)
+        rows = slice(start * views, stop * views)
+        gradients = conv_gradients(x[rows], g[rows], weight.detach().to(x.dtype), conv)
+        return gradients if views == 1 else gradients.unflatten(0, (-1, views)).sum(1)
+
+    def _tokens(self, maps: Tensor) -> Tensor:
+        """Turn maps [B * views, C, H, W] into [B, views * P, C]."""
+        return maps.permute(0, 2, 3, 1).reshape(self.batch, -1, maps.shape[1])
 
     def _write(self, slot: int, part: slice, rows: Tensor) -> None:
         layer = self._layers[slot]

@@ -77,6 +77,18 @@ class Crops(Net):
         return F.relu(self.conv(crops)).view(len(x), 2, *x.shape[1:]).sum(1)
 
 
+class PointwiseCrops(Net):
+    """Two crops and the image go through a strided 1x1 convolution of standardized weights."""
+
+    def __init__(self, *stem):
+        super().__init__(*stem)
+        self.conv = StdConv2d(6, 6, 1, stride=2)
+
+    def body(self, x):
+        crops = torch.stack([x, x.flip(3) * 2], 1).flatten(0, 1)
+        return self.conv(crops).relu().unflatten(0, (-1, 2)).sum(1) + self.conv(x)
+
+
 class Concatenated(Net):
     """One call with a weight made of two unit weights."""
 
@@ -105,6 +117,7 @@ CASES = {
     "unused": lambda: Unused(conv()),
     "dead branch": lambda: DeadBranch(conv()),
     "crops": lambda: Crops(conv(padding=1)),
+    "pointwise crops": lambda: PointwiseCrops(conv(padding=1)),
     "concatenated": lambda: Concatenated(conv()),
     "frozen": lambda: Frozen(conv()),
     "reflect": lambda: Net(conv(padding=2, padding_mode="reflect")),
