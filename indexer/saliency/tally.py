@@ -182,7 +182,7 @@ class Tally:
             total = uses[0].gradients(part)
             for use in uses[1:]:
                 total = total + use.gradients(part)
-            self._write(slot, part, torch.linalg.vector_norm(total.flatten(2), 1, 2))
+            self._write(slot, part, total.abs().flatten(2).sum(2))
 
     def _sample_gradients(self, slot: int, call: Call, x: Tensor, g: Tensor, part: slice) -> Tensor:
         """Gradients of one call by the parameter, [b, *parameter.shape]."""
