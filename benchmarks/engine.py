@@ -30,6 +30,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,14 @@ from indexer.saliency.kernels import cpu
 from indexer.saliency.layout import profile_layout
 from indexer.saliency.reference import reference_profiles
 
+LIBRARIES = {
+    "torch": "torch",
+    "timm": "timm",
+    "numpy": "numpy",
+    "opacus": "opacus",
+    "backpack-for-pytorch": "backpack",
+}
+"""Distributions whose versions are recorded, and the packages in them."""
 CHECKED = 2
 """Images whose profiles are compared with the float64 reference."""
 
@@ -66,13 +75,14 @@ def machine() -> Figures:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    libraries = ("torch", "timm", "numpy", "opacus", "backpack-for-pytorch")
     return {
         "processor": names[0] if names else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "kernels": cpu.instruction_set(),
         "matmul_gflops": matmul_rate(),
-        "versions": {name: version(name) for name in libraries},
+        "versions": {
+            name: version(name) for name, package in LIBRARIES.items() if find_spec(package)
+        },
     }
 
 
@@ -231,13 +241,17 @@ def _measure_memory(subject: Subject, name: str, threads: int, keep: bool) -> in
 
 def record(out: Path, figures: Figures) -> Figures:
     """Put one model's figures into the results, in place of those of an earlier run."""
-    runs = json.loads(out.read_text(encoding="utf-8"))["runs"] if out.exists() else []
+    known = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"runs": []}
+    runs = known["runs"]
     key = ("model", "threads", "memory_kept")
     before = [run for run in runs if all(run[part] == figures[part] for part in key)]
     runs = [run for run in runs if run not in before] + [_with_peers(figures, *before)]
     order = list(SUBJECTS)
     runs.sort(key=lambda run: (run["threads"], order.index(run["model"])))
     result = {"machine": machine(), "runs": runs}
+    # Ways of others that were kept ran in versions that need not be here any more.
+    versions = known.get("machine", {}).get("versions", {})
+    result["machine"]["versions"] = versions | result["machine"]["versions"]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
