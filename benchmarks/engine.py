@@ -241,7 +241,9 @@ def _measure_memory(subject: Subject, name: str, threads: int, keep: bool) -> in
 
 def record(out: Path, figures: Figures) -> Figures:
     """Put one model's figures into the results, in place of those of an earlier run."""
-    known = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"runs": []}
+    known: Figures = {"runs": []}
+    if out.exists():
+        known = json.loads(out.read_text(encoding="utf-8"))
     runs = known["runs"]
     key = ("model", "threads", "memory_kept")
     before = [run for run in runs if all(run[part] == figures[part] for part in key)]

@@ -214,13 +214,14 @@ def _remarks_on_limits(machine: Figures, runs: list[Figures]) -> str:
 - **ResNet-50.** Its 1x1 and strided layers, most of its multiplications, have no cheaper algorithm
   and run near the processor's peak; Winograd's reaches the thirteen 3x3 layers of stride 1 only.
   Masks of ReLUs and sums of residual gradients, written along with input gradients, save little.
-  Two threads are held up where both read and write large maps. Parts of four images bring some
-  hundredths.
+  Two threads are held up where both read and write large maps. Parts of four images brought some
+  hundredths in one run and cost some in another: two whole runs, at different hours, read 1.36
+  and 1.20.
 - **ConvNeXt and MobileNet**, which meet their goals or stay near them: they have no dense 3x3 layer
   of stride 1, and ConvNeXt has no BatchNorm to fold. Forward passes and input gradients are two
   thirds of the multiplications, and those of a plain step; what is gained comes from the weight
-  gradients, from activations and from folding. On two threads they read 1.26 and 1.29 in a run of
-  five rounds, before the one of nine in the table.
+  gradients, from activations and from folding. On two threads, runs of nine rounds read 1.33, 1.20
+  and 1.36 for MobileNet, and 1.30 and 1.36 for ConvNeXt.
 
 Runs that are repeated differ by some hundredths, at times by a tenth. ViT shows how much: it has no
 BatchNorm to fold, so that the row of folding and the one before it compute the same. Part of it are

@@ -11,7 +11,7 @@ nothing of the size [B, O, I * kh * kw] is ever stored; the inner sum is never s
 magnitude of a sum is not the sum of magnitudes.
 
 Vocabulary: B samples, I and O input and output channels, H x W and OH x OW input and output maps.
-`cpu` (a compiled library) and `gpu` (Triton) offer the same functions; both are optional, and the
+`cpu` (a compiled library) and `gpu` (Triton) offer the same function; both are optional, and the
 formulas of `products` in plain PyTorch stand in for them everywhere. `convolution` and
 `pixelwise` run the other two products of a training step, forward and input gradient, in the same
 compiled library; `finish` and `activations` are what happens to values between layers.

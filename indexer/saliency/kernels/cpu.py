@@ -98,24 +98,6 @@ def conv_rowsum(
     return _run(kernel, x, g, convolution, path)
 
 
-def depthwise_rowsum(
-    x: torch.Tensor,
-    g: torch.Tensor,
-    kernel_size: Pair,
-    stride: Pair = 1,
-    padding: Pair = 0,
-    dilation: Pair = 1,
-    *,
-    path: str | None = None,
-) -> torch.Tensor:
-    """Sum |per-sample weight gradient| per filter where each input channel is a group of its own.
-
-    Arguments, result and errors as of `conv_rowsum` with `groups` = I; O is a multiple of I.
-    """
-    convolution = Geometry.of(kernel_size, stride, padding, dilation, x.shape[1])
-    return _run("depthwise", x, g, convolution, path)
-
-
 def _run(
     kernel: str, x: torch.Tensor, g: torch.Tensor, convolution: Geometry, path: str | None
 ) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""GPU kernels in Triton behind PyTorch tensors: the functions of `cpu` for CUDA devices.
+"""GPU kernels in Triton behind PyTorch tensors: the function of `cpu` for CUDA devices.
 
 Operands are float32, bfloat16 or float16, sums always float32. Float32 operands are multiplied
 exactly ("ieee") or on tensor cores ("tf32"). Triton's interpreter (TRITON_INTERPRET=1 before the

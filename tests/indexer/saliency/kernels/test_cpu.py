@@ -92,13 +92,6 @@ def test_linear_tokens() -> None:
 
 
 @built
-def test_depthwise_is_a_convolution_of_single_channels() -> None:
-    case = _layer("depthwise", "channels_last")
-    rows = cpu.depthwise_rowsum(case.x, case.g, 3, padding=1)
-    torch.testing.assert_close(rows, cpu.conv_rowsum(*case.arguments))
-
-
-@built
 @pytest.mark.parametrize("name", ["3x3", "depthwise"])
 def test_threads_do_not_change_a_bit(name: str) -> None:
     case = _layer(name, "channels_last")
