@@ -97,7 +97,8 @@ class Launch:
     def run(self) -> Tensor:
         """Run the kernel and add up its parts: [...]."""
         if self.out.numel():
-            self.function[self.grid](*self.arguments, **self.options)
+            with torch.cuda.device_of(self.out):  # Triton launches on the current device
+                self.function[self.grid](*self.arguments, **self.options)
         return self.out[0] if len(self.out) == 1 else self.out.sum(0)
 
 

@@ -65,6 +65,31 @@ def test_splits_cover_the_tiles_once(programs: int, tiles: int) -> None:
     assert (splits - 1) * per_split < tiles <= splits * per_split
 
 
+def test_runs_on_the_device_of_its_operands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton launches on the current device, whatever the operands are on."""
+    entered = []
+
+    class Device:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor
+
+        def __enter__(self) -> None:
+            entered.append(self.tensor)
+
+        def __exit__(self, *_: object) -> None:
+            entered.append(None)
+
+    def kernel(*_arguments: object, **_options: object) -> None:
+        assert entered == [out]
+
+    out = torch.ones(2, 3)
+    launch = gpu.Launch("a_kernel", (1,), (), {}, out)
+    monkeypatch.setattr(torch.cuda, "device_of", Device)
+    monkeypatch.setattr(gpu.Launch, "function", {launch.grid: kernel})
+    assert launch.run().tolist() == [2, 2, 2]
+    assert entered == [out, None]
+
+
 @pytest.mark.cuda
 @with_gpu
 @pytest.mark.parametrize("name", LAYERS)
