@@ -165,8 +165,10 @@ def magnitudes_(gradients: Tensor, rows: Tensor) -> None:
 
 def conv_gradients(x: Tensor, g: Tensor, weight: Tensor, conv: Geometry) -> Tensor:
     """Per-sample gradients of a convolution's weight, [B, *weight.shape], in full."""
-    samples = (_weight_gradient(x[b : b + 1], g[b : b + 1], weight, conv) for b in range(len(x)))
-    return torch.stack(list(samples))
+    gradients = x.new_empty(len(x), *weight.shape)
+    for b in range(len(x)):
+        gradients[b] = _weight_gradient(x[b : b + 1], g[b : b + 1], weight, conv)
+    return gradients
 
 
 def linear_gradients(x: Tensor, g: Tensor) -> Tensor:
