@@ -2,7 +2,7 @@
 
 import torch
 
-from indexer.models import load_indexed_model
+from indexer.indexed_model import load_indexed_model
 from indexer.patched import naming_the_patch
 from indexer.profiling import engine_of
 from indexer.store import Store

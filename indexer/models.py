@@ -1,6 +1,5 @@
 """Loading a classifier: timm names, hub and local folders, checkpoints, and one's own modules."""
 
-import dataclasses
 import difflib
 import os
 from collections.abc import Mapping, Sequence
@@ -20,10 +19,9 @@ from torch import nn
 
 from .class_names import model_class_names
 from .durability import disk_errors, explain, replace_path
-from .errors import ChangedWeightsError, ModelError, StoreError
+from .errors import ModelError, StoreError
 from .factories import call_factory, is_factory
 from .hub import hub_access
-from .manifest import Manifest
 from .transforms import (
     Transform,
     TransformOverrides,
@@ -31,7 +29,6 @@ from .transforms import (
     transform_config,
     unstated,
 )
-from .trust import require_trust
 from .weights import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -46,7 +43,6 @@ from .weights import (
 __all__ = [
     "LoadedModel",
     "SavedModel",
-    "load_indexed_model",
     "load_model",
     "save_timm_directory",
     "weights_digest",
@@ -165,71 +161,6 @@ def load_model(
         folder=import_folder,
         assumed=unstated(model, overrides),
     )
-
-
-def load_indexed_model(manifest: Manifest, device: str | torch.device = "cpu") -> LoadedModel:
-    """Load the model of an index, with the transform and class names of the index.
-
-    Raises:
-        ModelError: the model is gone.
-        UntrustedModelError: it is a factory that this user never named, see `indexer.trust`.
-        ChangedWeightsError: its weights are no longer those that were indexed.
-    """
-    described = manifest.model
-    folder = described.get("folder")
-    if is_factory(described["spec"]):
-        require_trust(described["spec"], folder or os.getcwd())
-    return load_as_indexed(
-        manifest, described["spec"], described.get("checkpoint"), folder=folder, device=device
-    )
-
-
-def load_as_indexed(
-    manifest: Manifest,
-    spec: str,
-    checkpoint: str | os.PathLike[str] | None,
-    *,
-    folder: str | os.PathLike[str] | None,
-    device: str | torch.device = "cpu",
-) -> LoadedModel:
-    """Load a model as that of an index, with the transform and class names of the index.
-
-    Args:
-        manifest: of the index.
-        spec: as of `load_model`, like the two that follow.
-        checkpoint: the weights.
-        folder: where a factory's module is.
-        device: where the model goes.
-
-    Raises:
-        ModelError: it cannot be loaded.
-        ChangedWeightsError: its weights are not those that were indexed.
-    """
-    config = manifest.transform
-    loaded = load_model(
-        spec,
-        checkpoint=checkpoint,
-        num_classes=len(manifest.classes),
-        device=device,
-        overrides=TransformOverrides(
-            **{
-                **{key: value for key, value in config.items() if key != "input_size"},
-                "input_size": tuple(config["input_size"][-2:]),
-            }
-        ),
-        folder=folder,
-    )
-    if loaded.digest != manifest.model["weights_digest"]:
-        source = loaded.checkpoint or loaded.spec
-        local = loaded.checkpoint is not None or source.startswith(LOCAL)
-        raise ChangedWeightsError(
-            f"the weights of {source} are not those that were indexed: restore them, or index "
-            "again with another --db",
-            digest=loaded.digest,
-            source=source,
-            file=source.removeprefix(LOCAL) if local else None,
-        )
-    return dataclasses.replace(loaded, class_names=tuple(manifest.classes))
 
 
 def save_timm_directory(

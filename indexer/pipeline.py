@@ -126,7 +126,7 @@ def add_dataset(
 
     Args:
         dataset: what to add.
-        loaded: the model of the index, see `models.load_indexed_model`.
+        loaded: the model of the index, see `indexed_model.load_indexed_model`.
         db: the database.
         settings: batch size, workers, class map and pixel limit; the rest is that of the index.
         progress: how to show it.

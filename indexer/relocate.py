@@ -8,8 +8,8 @@ from typing import Any
 
 from .datasets import open_dataset
 from .errors import IncompatibleIndexError, SettingError
+from .indexed_model import load_as_indexed
 from .manifest import Manifest
-from .models import load_as_indexed
 from .patched import naming_the_patch
 from .store import Store
 from .trust import remember, require_trust

@@ -12,8 +12,9 @@ import torch
 
 from .errors import FailsearchError, FailsearchWarning
 from .images import STORED, IndexedImages
+from .indexed_model import load_indexed_model
 from .job import installed_versions
-from .models import LoadedModel, load_indexed_model
+from .models import LoadedModel
 from .patched import naming_the_patch
 from .schema import ID, LOGITS
 from .store import Store

@@ -221,10 +221,11 @@ def _subject(finding: "Finding", names: dict[str, str]) -> str:
 def _count(kind: str, report: "AuditReport", top: int, store: "Store") -> str:
     """Say how many findings of a kind there are, were kept and are shown."""
     from search.audit.settings import FILTERS, LEAKS
+    from search.modes.evidence import FAILURES
 
     found = report.of(kind)
     total = report.total(kind)
-    if kind == FILTERS and not total and (failures := store.count("NOT correct")):
+    if kind == FILTERS and not total and (failures := store.count(FAILURES)):
         few = " are too few to tell" if failures <= FEW else ""
         return f"no filter stands out ({failures} failure{'s' * (failures != 1)}{few})"
     many = f"{total:,} finding{'s' * (total != 1)}"

@@ -10,7 +10,7 @@ import torch
 import failsearch
 from failsearch.altered import PAIRS, SecondLook, copies, mirrored, shifted, trusted
 from indexer.images import IndexedImages
-from indexer.models import load_indexed_model
+from indexer.indexed_model import load_indexed_model
 from indexer.schema import ID
 from search.audit.copies import ONE_IN
 from tests.failsearch.conftest import Place

@@ -16,7 +16,7 @@ from failsearch.forgotten import Forgetting, answers
 from finetune import forgetting
 from finetune.inputs import TensorInputs
 from indexer.errors import AuditWarning
-from indexer.models import load_indexed_model
+from indexer.indexed_model import load_indexed_model
 from indexer.schema import ID
 from search.audit.copies import WHETHER
 from tests.support.progress import Recorder

@@ -16,7 +16,8 @@ from finetune.records import list_repairs, read_repair
 from finetune.repair import repair
 from finetune.settings import RepairSettings
 from indexer.errors import ChangedWeightsError, SettingError, UnknownSampleError
-from indexer.models import load_indexed_model, load_model
+from indexer.indexed_model import load_indexed_model
+from indexer.models import load_model
 from indexer.patched import PATCH_FILE
 from indexer.relocate import relocate
 from indexer.same_model import open_model

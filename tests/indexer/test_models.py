@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from indexer.errors import IncompatibleIndexError, ModelError, StoreError
-from indexer.models import load_indexed_model, load_model, save_timm_directory, weights_digest
+from indexer.indexed_model import load_indexed_model
+from indexer.models import load_model, save_timm_directory, weights_digest
 from indexer.transforms import TransformOverrides
 from tests.support.models import ARCHITECTURE, manifest_of
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from indexer.errors import ModelError
-from indexer.models import load_indexed_model, load_model, save_timm_directory
+from indexer.indexed_model import load_indexed_model
+from indexer.models import load_model, save_timm_directory
 from indexer.trust import remember
 from tests.support.models import manifest_of
 from tests.support.pictures import noise

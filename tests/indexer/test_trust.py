@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from indexer.errors import UntrustedModelError
-from indexer.models import load_indexed_model, load_model
+from indexer.indexed_model import load_indexed_model
+from indexer.models import load_model
 from indexer.trust import TRUST_MODEL, remember, require_trust, trust_all
 from tests.support.models import manifest_of
 
